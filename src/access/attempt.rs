@@ -1,0 +1,1 @@
+//! One event per person who stands there, not thirty a second.

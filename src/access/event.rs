@@ -1,0 +1,165 @@
+//! The event, version 1: what is appended to the log, published over MQTT and read over HTTP.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UtcTime;
+
+/// What happened. The list is closed: consumers match on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventType {
+    /// The door was opened for a person.
+    Granted,
+    /// A decision against opening.
+    Denied,
+    /// A person was recognised, without a door.
+    Match,
+    /// A face that nobody enrolled.
+    UnknownFace,
+    /// A presentation attack is likely.
+    SpoofSuspected,
+    /// Somebody leaves.
+    ExitRequest,
+    /// The door opened without a grant or an exit request.
+    ForcedOpen,
+    /// The door stands open too long.
+    HeldOpen,
+    /// The door that stood open is closed.
+    HeldOpenCleared,
+    /// The housing was opened.
+    Tamper,
+    /// Opened by a command.
+    RemoteUnlock,
+    /// Lockdown began or ended.
+    Lockdown,
+    /// The device itself: start, stop, faults.
+    System,
+}
+
+/// The primary reason of a denial. The list is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names are the contract's words")]
+pub enum Reason {
+    Unknown,
+    BelowThreshold,
+    #[serde(rename = "ambiguous_top2")]
+    AmbiguousTop2,
+    SpoofSuspected,
+    LivenessUnsure,
+    Stale,
+    FaceLeft,
+    TooSmall,
+    TooDark,
+    TooBright,
+    OffPose,
+    Blurred,
+    Occluded,
+    EyesClosed,
+    Schedule,
+    Expired,
+    Disabled,
+    Lockdown,
+    RateLimited,
+    FaceDisabled,
+    Fault,
+}
+
+/// Who was recognised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventPerson {
+    /// The id in the collection.
+    pub id: String,
+    /// The name that was enrolled.
+    pub name: String,
+    /// Free text of whoever enrolled the person.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The door that an event is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventDoor {
+    /// Number on this device, from 1.
+    pub id: u32,
+    /// Name for people.
+    pub name: String,
+}
+
+/// The answer of the liveness check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LivenessResult {
+    /// Bona fide presentation.
+    Live,
+    /// Presentation attack suspected.
+    Spoof,
+    /// The picture does not allow an answer (too small, cropped, turned away…).
+    Unsure,
+    /// Not checked: switched off by configuration, or the model pack holds no liveness model.
+    Unchecked,
+}
+
+/// Liveness as an event shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventLiveness {
+    /// The answer.
+    pub result: LivenessResult,
+    /// Presentation attack detection score, 0 attack to 1 bona fide; `null` when it did not run.
+    pub score: Option<f32>,
+    /// The rule or model that decided, in the words of the HTTP contract (`FACE_TOO_SMALL`…).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<String>,
+}
+
+/// Image quality as an event shows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventQuality {
+    /// Width of the face box in pixels.
+    pub face_px: u32,
+    /// Degrees, positive to the image's right; `null` when not estimated.
+    pub yaw: Option<i32>,
+    /// `ok` or what is wrong; `null` when not judged.
+    pub sharpness: Option<String>,
+    /// `ok` or what is wrong; `null` when not judged.
+    pub light: Option<String>,
+}
+
+/// One event. Field names and order are the contract of `B/match` and of `GET /events`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are the contract's words, explained in docs/ref/mqtt.md")]
+pub struct Event {
+    /// Version of this form: 1.
+    pub v: u32,
+    pub event_type: EventType,
+    /// ULID: sorts by time.
+    pub id: String,
+    /// Given by the store, without gaps; 0 until then.
+    pub seq: u64,
+    /// Identifies the run of the daemon.
+    pub boot: String,
+    pub t_capture: Option<UtcTime>,
+    pub t_decision: UtcTime,
+    pub t_relay: Option<UtcTime>,
+    /// Capture to decision, in milliseconds.
+    pub latency_ms: Option<u64>,
+    /// A consumer must not act on the event after this time.
+    pub exp: UtcTime,
+    pub camera: Option<String>,
+    pub door: Option<EventDoor>,
+    pub direction: Option<String>,
+    pub collection: Option<String>,
+    pub person: Option<EventPerson>,
+    pub similarity_score: Option<f32>,
+    pub method: Vec<String>,
+    pub liveness: Option<EventLiveness>,
+    pub quality: Option<EventQuality>,
+    /// Frames that the decision rests on.
+    pub frames: u32,
+    pub track: Option<u64>,
+    pub reason: Option<Reason>,
+    pub schedule: Option<String>,
+    /// Always `null` unless the image path was turned on.
+    pub image: Option<String>,
+}

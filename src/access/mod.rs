@@ -1,0 +1,4 @@
+//! What recognition means for the people in front of a camera. Pure: time is an argument.
+
+pub mod attempt;
+pub mod event;

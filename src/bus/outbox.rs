@@ -1,0 +1,1 @@
+//! A bounded queue of messages that the broker has not acknowledged. Pure.

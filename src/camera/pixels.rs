@@ -1,0 +1,1 @@
+//! Raw frames become pictures: YUYV, NV12, GREY and MJPEG to RGB. Pure.

@@ -1,0 +1,1 @@
+//! Configuration as written: TOML keys, their defaults, environment overrides, and the checks.

@@ -1,0 +1,12 @@
+//! The mathematics of faces: pictures, detections, alignment, templates, scores and image rules.
+//!
+//! Everything below is pure: values in, values out, no files, clocks, threads or logs. Tensors
+//! come from the inference port as plain slices, so each decoder is tested against tensors that
+//! were recorded from the real models.
+
+pub mod comparison;
+pub mod detection;
+pub mod geometry;
+pub mod image;
+pub mod liveness;
+pub mod template;

@@ -1,0 +1,1 @@
+//! Networks by ONNX Runtime, loaded at run time as a shared library.

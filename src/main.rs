@@ -1,0 +1,7 @@
+//! The `facelatch` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,1 @@
+//! The store on redb: one file, one writer, every commit durable.

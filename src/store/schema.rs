@@ -1,0 +1,1 @@
+//! The form of records and tables, their version, and the way from older versions.

@@ -1,0 +1,1 @@
+//! Counters, gauges and histograms that `/metrics` shows, and where the logs go.
