@@ -1,1 +1,112 @@
 //! The command line: what was asked for, and doing it.
+//!
+//! Exit codes: 0 done, 1 failed, 64 bad usage or configuration, 69 a needed service is
+//! unavailable, 70 internal. Commands that need the store send the same requests that HTTP clients
+//! send: to the daemon's local socket while it runs, else to the service within this process.
+
+pub mod api;
+pub mod check;
+pub mod collection;
+pub mod client;
+pub mod doctor;
+pub mod eval;
+pub mod key;
+pub mod output;
+pub mod person;
+pub mod search;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cli::output::Failure;
+use crate::config::Config;
+use crate::config::raw;
+
+/// Face recognition for a door, a smart home and a local network.
+#[derive(Debug, Parser)]
+#[command(name = "facelatch", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct GlobalArgs {
+    /// Configuration file [default: /etc/facelatch/facelatch.toml, and the defaults without it]
+    #[arg(long, global = true, env = "FACELATCH_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground; logs go to stderr
+    #[command(after_help = "Example:\n  facelatch run --config facelatch.toml")]
+    Run,
+    /// Validate the configuration and print what it means; opens nothing
+    Check,
+    /// Examine cameras, models, runtime, broker, store, clock and permissions
+    #[command(after_help = "Example:\n  facelatch doctor --json | jq '.checks[] | select(.state != \"ok\")'")]
+    Doctor(doctor::DoctorArgs),
+    /// Make, list and revoke API keys
+    Key(key::KeyArgs),
+    /// List, create and delete collections
+    Collection(collection::CollectionArgs),
+    /// List, enrol, export and delete people
+    Person(person::PersonArgs),
+    /// Measure accuracy on pictures of your own
+    Eval(eval::EvalArgs),
+    /// Search a collection for the faces in picture files
+    Search(search::SearchArgs),
+}
+
+/// Parses the command line, does what it says, and answers the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing fails only when nobody listens.
+            let _ = error.print();
+            return if error.use_stderr() { Failure::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => Failure::report(&error),
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let file = cli.global.config.as_deref();
+    let config = load(file)?;
+    match cli.command {
+        Command::Run => crate::daemon::run(config),
+        Command::Check => check::run(file, &config),
+        Command::Doctor(args) => doctor::run(&args, &config),
+        Command::Key(args) => key::run(args, &config),
+        Command::Collection(args) => collection::run(args, &config),
+        Command::Person(args) => person::run(args, &config),
+        Command::Eval(args) => eval::run(args, &config),
+        Command::Search(args) => search::run(&args, &config),
+    }
+}
+
+fn load(file: Option<&Path>) -> anyhow::Result<Config> {
+    Ok(raw::load(file, std::env::vars())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,271 @@
+//! `facelatch doctor`: what works, what does not, and what to do about it.
+//!
+//! Nothing is changed and nothing that runs is disturbed: while the daemon holds store and camera,
+//! its own word is taken.
+
+use std::fs;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::api::Api;
+use crate::cli::camera;
+use crate::cli::output::{json, line};
+use crate::clock::{Clock, SystemClock, UtcTime};
+use crate::config::{CameraConfig, Config};
+use crate::daemon::assembly;
+
+/// How long a broker or camera may take to answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A clock before this time (2025-01-01) was never set.
+const CLOCK_SANE_FROM: UtcTime = UtcTime::from_millis(1_735_689_600_000);
+
+/// Arguments of `facelatch doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The state of one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Works.
+    Ok,
+    /// Works, and may still surprise.
+    Warning,
+    /// Does not work.
+    Failed,
+}
+
+/// One thing that was examined.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What was examined.
+    pub name: String,
+    /// How it is.
+    pub state: State,
+    /// What was found.
+    pub detail: String,
+    /// What to do; empty when all is well.
+    pub remedy: String,
+}
+
+impl Check {
+    fn new(
+        name: impl Into<String>,
+        state: State,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { name: name.into(), state, detail: detail.into(), remedy: remedy.into() }
+    }
+
+    fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(name, State::Ok, detail, "")
+    }
+
+    fn failed(
+        name: impl Into<String>,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(name, State::Failed, detail, remedy)
+    }
+}
+
+/// Examines everything; exit code 1 when something does not work.
+pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let mut checks = vec![runtime(config), models(config), permissions(&config.store.dir)];
+    let (store, daemon_runs) = store(config);
+    checks.push(store);
+    checks.extend(config.cameras.iter().map(|camera| self::camera(camera, daemon_runs)));
+    if config.cameras.is_empty() {
+        let detail = "none configured: HTTP works, nobody is recognised on camera";
+        checks.push(Check::new("camera", State::Warning, detail, "add a [[camera]]"));
+    }
+    checks.push(broker(config));
+    checks.push(clock(SystemClock.utc(), Path::new("/run/systemd/timesync/synchronized").exists()));
+    let failed = checks.iter().any(|check| check.state == State::Failed);
+    if args.json {
+        json(&json!({"ok": !failed, "checks": checks}));
+    } else {
+        for check in &checks {
+            let mark = match check.state {
+                State::Ok => "ok     ",
+                State::Warning => "warning",
+                State::Failed => "FAILED ",
+            };
+            line(format!("{mark}  {:<16} {}", check.name, check.detail));
+            if !check.remedy.is_empty() {
+                line(format!("         {:<16} → {}", "", check.remedy));
+            }
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn runtime(config: &Config) -> Check {
+    match assembly::loader(&config.models) {
+        Ok(_) => Check::ok("ONNX Runtime", "loads"),
+        Err(error) => Check::failed(
+            "ONNX Runtime",
+            format!("{error:#}"),
+            "install libonnxruntime.so 1.17 or later, or set models.runtime; in a source tree: ./dev setup",
+        ),
+    }
+}
+
+fn models(config: &Config) -> Check {
+    match assembly::pack(&config.models) {
+        Ok(pack) => match &pack.notice {
+            None => Check::ok("models", format!("pack `{}`, every file as in the manifest", pack.name)),
+            Some(notice) => Check::new(
+                "models",
+                State::Warning,
+                notice.clone(),
+                "facelatch models install --pack standard",
+            ),
+        },
+        Err(error) => Check::failed(
+            "models",
+            format!("{error:#}"),
+            "facelatch models verify; then facelatch models install",
+        ),
+    }
+}
+
+/// The directory of the store belongs to this user and to nobody else.
+fn permissions(dir: &Path) -> Check {
+    let shown = dir.display();
+    match fs::metadata(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Check::new(
+            "permissions",
+            State::Warning,
+            format!("{shown} does not exist yet"),
+            "the first start makes it; its parent must be writable for the daemon's user",
+        ),
+        Err(error) => Check::failed("permissions", format!("{shown}: {error}"), "run as root"),
+        Ok(found) if found.mode() & 0o077 != 0 => Check::failed(
+            "permissions",
+            format!("{shown} is open to other users (mode {:o})", found.mode() & 0o777),
+            format!("chmod 700 {shown}"),
+        ),
+        Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => Check::new(
+            "permissions",
+            State::Warning,
+            format!("{shown} belongs to user {}, not to you", found.uid()),
+            "repeat as that user (sudo -u facelatch facelatch doctor)",
+        ),
+        Ok(_) => Check::ok("permissions", format!("{shown} is private")),
+    }
+}
+
+/// Opens the store, or asks the daemon that has it open; also answers whether a daemon runs.
+fn store(config: &Config) -> (Check, bool) {
+    if !config.store.dir.join("facelatch.redb").exists() {
+        let detail = "none yet; the first start makes it";
+        return (Check::new("store", State::Warning, detail, "facelatch run"), false);
+    }
+    let counted = |api: &Api| {
+        let answer = api.send("GET", "/collections", None)?;
+        let collections = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+        let people: u64 = collections.iter().filter_map(|c| c["num_persons"].as_u64()).sum();
+        anyhow::Ok(format!("{} collections, {people} people", collections.len()))
+    };
+    match Api::open(config) {
+        Err(error) => {
+            let remedy = "the message says which file; restore it or the backup, nothing was changed";
+            (Check::failed("store", format!("{error:#}"), remedy), false)
+        }
+        Ok(api) => {
+            let daemon_runs = api.is_daemon();
+            let check = match counted(&api) {
+                Ok(detail) if daemon_runs => Check::ok("store", format!("{detail} (the daemon runs)")),
+                Ok(detail) => Check::ok("store", detail),
+                Err(error) => Check::failed("store", format!("{error:#}"), "see the daemon's log"),
+            };
+            (check, daemon_runs)
+        }
+    }
+}
+
+fn camera(camera: &CameraConfig, daemon_runs: bool) -> Check {
+    let name = format!("camera {}", camera.name);
+    match camera::probe(camera, PROBE_TIMEOUT) {
+        Ok(detail) => Check::ok(name, detail),
+        // A device can be streamed by one program only.
+        Err(error) if daemon_runs => Check::new(
+            name,
+            State::Warning,
+            format!("in use by the daemon ({error})"),
+            "GET /ready says how it is",
+        ),
+        Err(error) => Check::failed(name, error.to_string(), "facelatch camera list"),
+    }
+}
+
+fn broker(config: &Config) -> Check {
+    let Some(mqtt) = &config.mqtt else { return Check::ok("broker", "MQTT is off") };
+    let shown = format!("{}:{}", mqtt.host, mqtt.port);
+    let addresses = match (mqtt.host.as_str(), mqtt.port).to_socket_addrs() {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            let remedy = "check mqtt.url and the name service; an address always works";
+            return Check::failed("broker", format!("{shown}: {error}"), remedy);
+        }
+    };
+    let mut last = String::from("the name has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, PROBE_TIMEOUT) {
+            Ok(_) => return Check::ok("broker", format!("{shown} accepts connections")),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Check::failed("broker", format!("{shown}: {last}"), "is the broker running, and the port open?")
+}
+
+fn clock(now: UtcTime, synchronised: bool) -> Check {
+    if now < CLOCK_SANE_FROM {
+        let remedy = "set the clock, or connect the device to a time server";
+        return Check::failed("clock", format!("{now} lies in the past"), remedy);
+    }
+    if !synchronised {
+        let remedy = "timedatectl set-ntp true, or a real-time clock on the board";
+        return Check::new("clock", State::Warning, format!("{now}, not synchronised"), remedy);
+    }
+    Check::ok("clock", format!("{now}, synchronised"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_never_set_fails() {
+        assert_eq!(clock(UtcTime::from_millis(0), true).state, State::Failed);
+        assert_eq!(clock(CLOCK_SANE_FROM, false).state, State::Warning);
+        assert_eq!(clock(CLOCK_SANE_FROM, true).state, State::Ok);
+    }
+
+    #[test]
+    fn a_directory_open_to_others_fails_with_the_remedy() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let check = permissions(dir.path());
+        assert_eq!(check.state, State::Failed);
+        assert!(check.remedy.starts_with("chmod 700"));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(permissions(dir.path()).state, State::Ok);
+        assert_eq!(permissions(&dir.path().join("absent")).state, State::Warning);
+    }
+}

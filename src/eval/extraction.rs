@@ -1,0 +1,70 @@
+//! From pictures to templates: every picture once, by the recognition path that HTTP and cameras
+//! use, on all cores.
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context;
+
+use crate::cli::output::Progress;
+use crate::eval::dataset::Picture;
+use crate::face::detection::Detection;
+use crate::face::geometry::Point;
+use crate::face::image::Image;
+use crate::face::template::Template;
+use crate::picture;
+use crate::recognition::Recognizer;
+
+/// The template of each picture, `None` where no face was found; in the order of `pictures`.
+pub fn templates(
+    pictures: &[Picture],
+    make: &(dyn Fn() -> anyhow::Result<Recognizer> + Sync),
+) -> anyhow::Result<Vec<Option<Template>>> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = AtomicUsize::new(0);
+    let progress = Mutex::new(Progress::new("pictures", pictures.len() as u64));
+    let found: Vec<anyhow::Result<Vec<(usize, Option<Template>)>>> = std::thread::scope(|scope| {
+        let work = || -> anyhow::Result<Vec<(usize, Option<Template>)>> {
+            let mut recognizer = make()?;
+            let mut own = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(picture) = pictures.get(index) else { return Ok(own) };
+                let template = template(&mut recognizer, picture)
+                    .with_context(|| picture.path.display().to_string())?;
+                own.push((index, template));
+                progress.lock().unwrap_or_else(PoisonError::into_inner).step();
+            }
+        };
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked")))
+            .collect()
+    });
+    progress.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+    let mut templates = vec![None; pictures.len()];
+    for part in found {
+        for (index, template) in part? {
+            templates[index] = template;
+        }
+    }
+    Ok(templates)
+}
+
+fn template(recognizer: &mut Recognizer, picture: &Picture) -> anyhow::Result<Option<Template>> {
+    let image = picture::decode(&fs::read(&picture.path)?)?;
+    let faces = recognizer.detect(&image)?;
+    let Some(face) = central_face(&image, &faces) else { return Ok(None) };
+    Ok(Some(recognizer.embed(&image, face)?))
+}
+
+/// The face nearest to the middle: in Labeled Faces in the Wild the picture is named after it,
+/// while a bystander may be larger.
+fn central_face<'a>(image: &Image, faces: &'a [Detection]) -> Option<&'a Detection> {
+    let middle = Point::new(image.width() as f32 / 2.0, image.height() as f32 / 2.0);
+    faces.iter().min_by(|a, b| {
+        a.bounds.centre().distance(middle).total_cmp(&b.bounds.centre().distance(middle))
+    })
+}

@@ -1,0 +1,406 @@
+//! `facelatch eval recognition`: verification pairs, rates over all comparisons, the score map
+//! calibrated on one half of the people and measured on the other, identification; as
+//! `report.json`, `report.md` and plots.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::eval::calibration::{self, Impostors};
+use crate::eval::dataset::{self, Dataset};
+use crate::eval::distribution::{Distribution, clopper_pearson};
+use crate::eval::extraction;
+use crate::eval::identification::Searches;
+use crate::eval::pairs::{self, PairAccuracy};
+use crate::eval::plots::{self, Curve, Labels};
+use crate::face::comparison::{Score, ScoreMap};
+use crate::face::template::Template;
+use crate::recognition::{RecognitionInfo, Recognizer};
+
+/// False match rates that the report lists.
+const RATES: [f64; 4] = [1e-2, 1e-3, 1e-4, 1e-5];
+
+/// What is evaluated and where the report goes.
+pub struct Options<'a> {
+    /// Folder of the pictures.
+    pub data: &'a Path,
+    /// Folder of the report; made when absent.
+    pub out: &'a Path,
+    /// The models.
+    pub info: &'a RecognitionInfo,
+    /// Name of the embedding model in the manifest.
+    pub embedding: &'a str,
+    /// Loads one set of networks per thread.
+    pub make: &'a (dyn Fn() -> anyhow::Result<Recognizer> + Sync),
+}
+
+/// Everything that is measured.
+struct Report<'a> {
+    options: &'a Options<'a>,
+    pictures: usize,
+    people: usize,
+    without_face: usize,
+    pairs: Option<PairAccuracy>,
+    genuine: Distribution,
+    impostor: Distribution,
+    calibrated: ScoreMap,
+    measured: Vec<ScoreRow>,
+    searches: Searches,
+}
+
+/// A score of the calibrated or of the pack's map, measured on people that the calibration has
+/// not seen.
+struct ScoreRow {
+    map: &'static str,
+    score: f32,
+    cosine: f32,
+    false_matches: u64,
+    impostor_trials: u64,
+    fmr: f64,
+    interval: (f64, f64),
+    true_matches: u64,
+    genuine_trials: u64,
+}
+
+/// Runs the evaluation, writes the report and answers its JSON.
+pub fn run(options: &Options) -> anyhow::Result<Value> {
+    let dataset = dataset::read(options.data)?;
+    let templates = extraction::templates(&dataset.pictures, options.make)?;
+    let report = measure(options, &dataset, &templates)?;
+    fs::create_dir_all(options.out).with_context(|| options.out.display().to_string())?;
+    let json = report.json();
+    write(options.out, "report.json", &format!("{json:#}\n"))?;
+    write(options.out, "report.md", &report.markdown()?)?;
+    report.plots()?;
+    Ok(json)
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+    let file = dir.join(name);
+    fs::write(&file, text).with_context(|| file.display().to_string())
+}
+
+fn measure<'a>(
+    options: &'a Options<'a>,
+    dataset: &Dataset,
+    templates: &[Option<Template>],
+) -> anyhow::Result<Report<'a>> {
+    let (people, strangers) = by_person(dataset, templates);
+    // Alternating by name order: both halves hold much and little photographed people alike.
+    let half = |odd: bool| -> Vec<Vec<&Template>> {
+        let chosen = people.iter().enumerate().filter(|(index, _)| (index % 2 == 1) == odd);
+        chosen.map(|(_, own)| own.clone()).collect()
+    };
+    let (calibration_half, report_half) = (half(false), half(true));
+    let calibration_impostors = Impostors::compare(&calibration_half);
+    let report_impostors = Impostors::compare(&report_half);
+    let calibrated = calibration::score_map(&calibration_impostors)
+        .context("the sample is too small for a score map")?;
+    let report_genuine = genuine(&report_half);
+    let mut measured = Vec::new();
+    for (name, map) in [("calibrated", &calibrated), ("pack", &options.info.score_map)] {
+        measured.extend(score_rows(name, map, &report_impostors, &report_genuine));
+    }
+    let mut impostor = cross(&calibration_half, &report_half);
+    impostor.merge(&calibration_impostors.distribution);
+    impostor.merge(&report_impostors.distribution);
+    let enrolled: Vec<Vec<&Template>> =
+        people.iter().filter(|own| own.len() >= 2).cloned().collect();
+    Ok(Report {
+        options,
+        pictures: dataset.pictures.len(),
+        people: dataset.names.len(),
+        without_face: templates.iter().filter(|template| template.is_none()).count(),
+        pairs: pairs::accuracy(&dataset.pairs, |pair| {
+            let (a, b) = (templates[pair.first].as_ref()?, templates[pair.second].as_ref()?);
+            Some(a.cosine(b))
+        }),
+        genuine: genuine(&people),
+        impostor,
+        calibrated,
+        measured,
+        searches: Searches::run(&enrolled, &strangers),
+    })
+}
+
+/// Templates of each person, and of all strangers.
+fn by_person<'t>(
+    dataset: &Dataset,
+    templates: &'t [Option<Template>],
+) -> (Vec<Vec<&'t Template>>, Vec<&'t Template>) {
+    let mut people: Vec<Vec<&Template>> = vec![Vec::new(); dataset.names.len()];
+    let mut strangers = Vec::new();
+    for (picture, template) in dataset.pictures.iter().zip(templates) {
+        let Some(template) = template else { continue };
+        if picture.stranger {
+            strangers.push(template);
+        } else {
+            people[picture.person].push(template);
+        }
+    }
+    people.retain(|own| !own.is_empty());
+    (people, strangers)
+}
+
+fn genuine(people: &[Vec<&Template>]) -> Distribution {
+    let mut distribution = Distribution::default();
+    for own in people {
+        for (index, a) in own.iter().enumerate() {
+            own[index + 1..].iter().for_each(|b| distribution.add(a.cosine(b)));
+        }
+    }
+    distribution
+}
+
+fn cross(left: &[Vec<&Template>], right: &[Vec<&Template>]) -> Distribution {
+    let mut distribution = Distribution::default();
+    for a in left.iter().flatten() {
+        for b in right.iter().flatten() {
+            distribution.add(a.cosine(b));
+        }
+    }
+    distribution
+}
+
+fn score_rows(
+    map_name: &'static str,
+    map: &ScoreMap,
+    impostors: &Impostors,
+    genuine: &Distribution,
+) -> Vec<ScoreRow> {
+    let scores: Vec<Score> = [0.60, 0.67, 0.70, 0.80].into_iter().filter_map(Score::new).collect();
+    let thresholds: Vec<f32> = scores.iter().map(|score| map.cosine(*score)).collect();
+    let resampled = impostors.resampled_rates(&thresholds);
+    let row = |(index, score): (usize, &Score)| {
+        let cosine = thresholds[index];
+        ScoreRow {
+            map: map_name,
+            score: score.value(),
+            cosine,
+            false_matches: impostors.distribution.at_least(cosine),
+            impostor_trials: impostors.distribution.total(),
+            fmr: impostors.distribution.rate_at_least(cosine),
+            interval: calibration::interval(resampled.iter().map(|rates| rates[index]).collect()),
+            true_matches: genuine.at_least(cosine),
+            genuine_trials: genuine.total(),
+        }
+    };
+    scores.iter().enumerate().map(row).collect()
+}
+
+/// A rate with its exact interval, for JSON.
+fn rate(hits: u64, trials: u64) -> Value {
+    let (low, high) = clopper_pearson(hits, trials);
+    let value = if trials == 0 { Value::Null } else { json!(hits as f64 / trials as f64) };
+    json!({"rate": value, "count": hits, "trials": trials, "interval_95": [low, high]})
+}
+
+/// The same for people: `91.2 % (1234 of 1353; 89.6–92.6)`.
+fn percent(hits: u64, trials: u64) -> String {
+    if trials == 0 {
+        return "no trials".into();
+    }
+    let (low, high) = clopper_pearson(hits, trials);
+    let share = 100.0 * hits as f64 / trials as f64;
+    format!("{share:.2} % ({hits} of {trials}; {:.2}–{:.2})", 100.0 * low, 100.0 * high)
+}
+
+impl Report<'_> {
+    /// Searches with the thresholds that the report lists, each with its name.
+    fn search_thresholds(&self) -> Vec<(String, f32)> {
+        let at = |score: f32| Score::new(score).map_or(1.0, |s| self.calibrated.cosine(s));
+        vec![
+            ("score 0.67".into(), at(0.67)),
+            ("score 0.70".into(), at(0.70)),
+            ("score 0.80".into(), at(0.80)),
+            ("FPIR 1 %".into(), self.searches.threshold_for(0.01)),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let rates: Vec<Value> = RATES
+            .iter()
+            .map(|fmr| {
+                let threshold = self.impostor.threshold_for(*fmr);
+                json!({"fmr": fmr, "cosine": threshold,
+                       "tar": rate(self.genuine.at_least(threshold), self.genuine.total())})
+            })
+            .collect();
+        let scores: Vec<Value> = self.measured.iter().map(ScoreRow::json).collect();
+        let mated = self.searches.mated.len() as u64;
+        let strangers = self.searches.strangers.len() as u64;
+        let identification: Vec<Value> = self
+            .search_thresholds()
+            .into_iter()
+            .map(|(name, cosine)| {
+                json!({"threshold": name, "cosine": cosine,
+                       "fnir": rate(self.searches.misses(cosine), mated),
+                       "fpir": rate(self.searches.false_positives(cosine), strangers)})
+            })
+            .collect();
+        json!({
+            "pack": self.options.info.pack,
+            "embedding": self.options.embedding,
+            "embedding_model": self.options.info.embedding_model.0,
+            "pictures": self.pictures,
+            "people": self.people,
+            "face_found": rate((self.pictures - self.without_face) as u64, self.pictures as u64),
+            "accuracy": self.pairs.as_ref().map(|pairs| pairs.accuracy),
+            "pairs": self.pairs,
+            "tar_at_fmr": rates,
+            "comparisons": {"genuine": self.genuine.total(), "impostor": self.impostor.total()},
+            "score_map": self.calibrated.knots(),
+            "scores_on_other_people": scores,
+            "identification": {
+                "gallery": self.searches.gallery,
+                "rank_1": rate(self.searches.rank_one(), mated),
+                "thresholds": identification,
+            },
+        })
+    }
+
+    fn markdown(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        let info = self.options.info;
+        writeln!(out, "# Recognition: pack `{}`, embedding `{}`\n", info.pack, self.options.embedding)?;
+        let found = (self.pictures - self.without_face) as u64;
+        writeln!(
+            out,
+            "{} pictures of {} people; a face found in {}.\n",
+            self.pictures,
+            self.people,
+            percent(found, self.pictures as u64)
+        )?;
+        writeln!(out, "Counts stand behind every rate, with 95 % intervals: Clopper–Pearson, and for the score map a bootstrap over people.\n")?;
+        if let Some(pairs) = &self.pairs {
+            writeln!(out, "## Verification pairs\n")?;
+            writeln!(
+                out,
+                "Accuracy {:.2} % ± {:.2} (standard deviation over {} folds, {} pairs, threshold from the other folds; {} pairs without a face count as different).\n",
+                100.0 * pairs.accuracy,
+                100.0 * pairs.deviation,
+                pairs.folds.len(),
+                pairs.pairs,
+                pairs.without_face
+            )?;
+        }
+        writeln!(out, "## All comparisons\n\n![ROC](roc.svg)\n\n![Scores](scores.svg)\n")?;
+        writeln!(out, "{} genuine, {} impostor.\n", self.genuine.total(), self.impostor.total())?;
+        writeln!(out, "| FMR | cosine | TAR |\n|---|---|---|")?;
+        for fmr in RATES {
+            let cosine = self.impostor.threshold_for(fmr);
+            let tar = percent(self.genuine.at_least(cosine), self.genuine.total());
+            writeln!(out, "| {fmr:.0e} | {cosine:.3} | {tar} |")?;
+        }
+        writeln!(out, "\n## Score map\n\nCalibrated on every second person; measured on the others, who have no part in it.\n")?;
+        writeln!(out, "| map | score | cosine | FMR on other people (95 %) | false matches of | TAR |\n|---|---|---|---|---|---|")?;
+        for row in &self.measured {
+            row.markdown(&mut out)?;
+        }
+        let knots = serde_json::to_string(self.calibrated.knots()).unwrap_or_default();
+        writeln!(out, "\nFor the manifest: `score_map = {knots}`\n")?;
+        self.identification_markdown(&mut out)?;
+        Ok(out)
+    }
+
+    fn identification_markdown(&self, out: &mut String) -> std::fmt::Result {
+        let mated = self.searches.mated.len() as u64;
+        let strangers = self.searches.strangers.len() as u64;
+        writeln!(out, "## Identification\n\n![FNIR over FPIR](identification.svg)\n")?;
+        writeln!(
+            out,
+            "{} people with one picture each; rank 1: {}.\n",
+            self.searches.gallery,
+            percent(self.searches.rank_one(), mated)
+        )?;
+        writeln!(out, "| threshold | cosine | FNIR | FPIR |\n|---|---|---|---|")?;
+        for (name, cosine) in self.search_thresholds() {
+            writeln!(
+                out,
+                "| {name} | {cosine:.3} | {} | {} |",
+                percent(self.searches.misses(cosine), mated),
+                percent(self.searches.false_positives(cosine), strangers)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn plots(&self) -> anyhow::Result<()> {
+        let out = self.options.out;
+        let model = self.options.embedding;
+        let thresholds: Vec<f32> = (-200..=1000).map(|step| step as f32 / 1000.0).collect();
+        let roc = thresholds
+            .iter()
+            .rev()
+            .map(|t| (self.impostor.rate_at_least(*t), self.genuine.rate_at_least(*t)))
+            .collect();
+        let labels = |title: &str, x: &str, y: &str| Labels {
+            title: format!("{title} ({model})"),
+            x: x.into(),
+            y: y.into(),
+        };
+        plots::rates(
+            &out.join("roc.svg"),
+            &labels("ROC, all comparisons", "false match rate", "true accept rate"),
+            1e-6,
+            (0.8, 1.0),
+            &[Curve { name: "people against people".into(), points: roc }],
+        )?;
+        plots::lines(
+            &out.join("scores.svg"),
+            &labels("Distribution of comparisons", "cosine", "share per bar"),
+            (-0.4, 1.0),
+            &[
+                Curve { name: "impostor".into(), points: self.impostor.bars(-0.4, 140) },
+                Curve { name: "genuine".into(), points: self.genuine.bars(-0.4, 140) },
+            ],
+        )?;
+        let (mated, strangers) =
+            (self.searches.mated.len().max(1) as f64, self.searches.strangers.len().max(1) as f64);
+        let points = thresholds
+            .iter()
+            .rev()
+            .map(|t| {
+                let fpir = self.searches.false_positives(*t) as f64 / strangers;
+                (fpir, self.searches.misses(*t) as f64 / mated)
+            })
+            .collect();
+        plots::rates(
+            &out.join("identification.svg"),
+            &labels("Identification", "FPIR", "FNIR"),
+            1e-3,
+            (0.0, 0.4),
+            &[Curve { name: format!("gallery of {}", self.searches.gallery), points }],
+        )
+    }
+}
+
+impl ScoreRow {
+    fn json(&self) -> Value {
+        json!({
+            "map": self.map, "score": self.score, "cosine": self.cosine,
+            "fmr": self.fmr, "fmr_interval_95": [self.interval.0, self.interval.1],
+            "false_matches": self.false_matches, "impostor_trials": self.impostor_trials,
+            "tar": rate(self.true_matches, self.genuine_trials),
+        })
+    }
+
+    fn markdown(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "| {} | {:.2} | {:.3} | {:.2e} ({:.2e}–{:.2e}) | {} of {} | {} |",
+            self.map,
+            self.score,
+            self.cosine,
+            self.fmr,
+            self.interval.0,
+            self.interval.1,
+            self.false_matches,
+            self.impostor_trials,
+            percent(self.true_matches, self.genuine_trials)
+        )
+    }
+}
