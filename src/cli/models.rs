@@ -55,7 +55,8 @@ struct InstallArgs {
     /// Name of the pack: standard, noncommercial [default: the configured one].
     #[arg(long)]
     pack: Option<String>,
-    /// Folder to look in first; after it come $FACELATCH_MODELS, ../shared/models and upstream.
+    /// Folder to look in first; after it come the one in `FACELATCH_MODELS`,
+    /// ../shared/models and upstream.
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Accept the terms of a pack that has some.
@@ -101,15 +102,19 @@ fn run_install(
         consent: if args.accept_licence { Consent::Given } else { Consent::NotGiven },
         downloader: downloader.as_ref(),
     };
-    let outcome = match io::stderr().is_terminal() {
-        true => install(manifest, &request, &mut Bar::default()),
-        false => install(manifest, &request, &mut Lines),
+    let outcome = if io::stderr().is_terminal() {
+        install(manifest, &request, &mut Bar::default())
+    } else {
+        install(manifest, &request, &mut Lines)
     };
     match outcome {
         Ok(files) => {
-            let count = files.len();
             let (pack, dir) = (request.pack, config.dir.display());
-            writeln!(io::stdout(), "pack `{pack}`: all {count} files are in {dir}")?;
+            let count = files.iter().filter(|(_, how)| *how != Outcome::Embedded).count();
+            match count {
+                0 => writeln!(io::stdout(), "pack `{pack}` is inside the binary, nothing to do")?,
+                _ => writeln!(io::stdout(), "pack `{pack}`: all {count} files are in {dir}")?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
@@ -192,7 +197,9 @@ fn print_list(manifest: &Manifest, config: &ModelsConfig) -> anyhow::Result<Exit
 fn verify(manifest: &Manifest, config: &ModelsConfig) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let (mut right, mut wrong, mut seen) = (0, 0, Vec::new());
-    for (pack, _) in manifest.packs() {
+    // The configured pack first, so that a file shared by packs names the right remedy.
+    let others = manifest.packs().map(|(name, _)| name).filter(|name| *name != config.pack);
+    for pack in std::iter::once(config.pack.as_str()).chain(others) {
         for (name, model) in manifest.models_of(pack)? {
             if seen.contains(&name) {
                 continue;
@@ -337,6 +344,27 @@ mod tests {
         for (line, dir, pack, expected) in cases {
             assert_eq!(&exit_code(line, &config(dir, pack)), *expected, "{line:?} {pack}");
         }
+    }
+
+    #[test]
+    fn an_installed_pack_is_active_and_its_damage_is_found() {
+        let test = "an_installed_pack_is_active_and_its_damage_is_found";
+        if !std::path::Path::new(DEVELOPMENT_SOURCE).is_dir() {
+            eprintln!("SKIPPED {test}: no {DEVELOPMENT_SOURCE}");
+            return;
+        }
+        let success = format!("{:?}", ExitCode::SUCCESS);
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), "standard");
+        for _ in 0..2 {
+            assert_eq!(exit_code(&["m", "install", "--offline"], &config), success);
+        }
+        assert_eq!(exit_code(&["m", "verify"], &config), success);
+        let listed = inventory(Manifest::embedded(), &config);
+        assert_eq!((&listed["active"], &listed["notice"]), (&json!("standard"), &Value::Null));
+        // A file that recognition does not load is checked as well.
+        fs::write(folder.path().join("standard/facemesh_v2_478.onnx"), b"").unwrap();
+        assert_eq!(exit_code(&["m", "verify"], &config), format!("{:?}", ExitCode::FAILURE));
     }
 
     #[test]

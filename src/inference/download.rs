@@ -295,7 +295,7 @@ mod tests {
     }
 
     fn range(from: usize) -> Option<String> {
-        Some(format!("bytes={from}-"))
+        (from > 0).then(|| format!("bytes={from}-"))
     }
 
     /// (story, bytes on disk before, script, ranges asked for)
@@ -380,6 +380,21 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/x", listener.local_addr().unwrap());
         drop(listener);
+        let part = folder.path().join("part");
+        let outcome = Downloader::direct().fetch(&url, &part, 1, &mut |_| {});
+        assert!(matches!(outcome, Err(DownloadError::Unreachable { .. })), "{outcome:?}");
+    }
+
+    /// The manifest's addresses are HTTPS: a client without a crypto provider would panic here.
+    #[test]
+    fn a_server_that_does_not_speak_tls_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/x", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        });
         let part = folder.path().join("part");
         let outcome = Downloader::direct().fetch(&url, &part, 1, &mut |_| {});
         assert!(matches!(outcome, Err(DownloadError::Unreachable { .. })), "{outcome:?}");

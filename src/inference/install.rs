@@ -156,10 +156,8 @@ pub fn install(
     let models = manifest.models_of(request.pack)?;
     let in_place = |model: &ModelEntry| present(request, model).is_some();
     // Nothing to do needs no right to write.
-    let _lock = match models.iter().all(|(_, model)| in_place(model)) {
-        true => None,
-        false => Some(lock(request.dir)?),
-    };
+    let complete = models.iter().all(|(_, model)| in_place(model));
+    let _lock = if complete { None } else { Some(lock(request.dir)?) };
     let folders = request.from.into_iter().chain(request.fallbacks.iter().map(PathBuf::as_path));
     let sources: Vec<SourceFolder> = folders.map(SourceFolder::new).collect();
     let (mut outcomes, mut missing) = (Vec::new(), Vec::new());
@@ -287,10 +285,9 @@ impl SourceFolder {
         }
         let files = self.files.get_or_init(|| list_files(&self.root));
         let sized = files.iter().filter(|(_, size)| *size == model.size);
-        sized
-            .filter_map(|(path, _)| Some((path.clone(), read_checked(pack, path, model).ok()?)))
-            .next()
-            .ok_or(note)
+        let mut right = sized
+            .filter_map(|(path, _)| Some((path.clone(), read_checked(pack, path, model).ok()?)));
+        right.next().ok_or(note)
     }
 }
 
@@ -376,17 +373,17 @@ fn origin_notes(model: &ModelEntry) -> Option<String> {
 }
 
 fn missing_text(pack: &str, missing: &[Missing]) -> String {
-    let mut text = format!("{} files of the pack `{pack}` are missing:", missing.len());
+    let mut lines = vec![format!("{} files of the pack `{pack}` are missing:", missing.len())];
     for file in missing {
         let place = file.place.display();
-        text += &format!("\n  {place} ({} bytes, SHA-256 {})", file.size, file.sha256);
-        for note in &file.notes {
-            text += &format!("\n    {note}");
-        }
+        lines.push(format!("  {place} ({} bytes, SHA-256 {})", file.size, file.sha256));
+        lines.extend(file.notes.iter().map(|note| format!("    {note}")));
     }
-    text += "\nPut each file in the place named above, or all of them, under any names, in one folder \
-             and run";
-    text + &format!(" `facelatch models install --pack {pack} --from FOLDER`")
+    lines.push(format!(
+        "Put each file in the place named above, or all of them, under any names, in one folder \
+         and run `facelatch models install --pack {pack} --from FOLDER`"
+    ));
+    lines.join("\n")
 }
 
 #[cfg(test)]
