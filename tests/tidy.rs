@@ -33,6 +33,9 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "camera/v4l2",
             "camera/replay",
             "inference/onnx",
+            "inference/entries",
+            "inference/download",
+            "inference/install",
             "inference/manifest",
             "store/database",
             "store/schema",
@@ -68,6 +71,7 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("image", &["picture"]),
     ("jpeg_encoder", &["picture"]),
     ("chacha20poly1305", &["store/vault"]),
+    ("ureq", &["inference/download"]),
     ("serde_json", &["bus/wire", "store/schema", "web", "cli", "eval"]),
     ("anyhow", &["main", "cli", "daemon", "eval"]),
 ];

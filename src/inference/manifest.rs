@@ -1,2 +1,666 @@
 //! `models/manifest.toml`: which files make which pack, their hashes, licences, origin,
-//! preprocessing and score map; finding, checking and installing them.
+//! preprocessing and score map; and the only way from a file on disk to a [`ModelFile`].
+//!
+//! Promise: a file is read once, at most as many bytes as the manifest says, and exactly the bytes
+//! that were hashed are the bytes that are loaded. Nothing is cached between loads. The manifest
+//! and the pack `builtin` are inside the binary, so they can be neither absent nor stale.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::inference::entries::{ManifestText, ModelEntry, PackEntry};
+use crate::inference::{DetectorSpec, EmbeddingSpec, ModelFile, Pack, PadSpec};
+
+/// The pack inside the binary.
+pub const BUILTIN: &str = "builtin";
+
+/// The pack that a configuration without a word about models means.
+pub const STANDARD: &str = "standard";
+
+const TEXT: &str = include_str!("../../models/manifest.toml");
+
+/// The files of the pack `builtin`, by their path in the manifest.
+const EMBEDDED: [(&str, &[u8]); 2] = [
+    (
+        "builtin/builtin_detector_int8.onnx",
+        include_bytes!("../../models/builtin/builtin_detector_int8.onnx"),
+    ),
+    (
+        "builtin/builtin_embedding_int8.onnx",
+        include_bytes!("../../models/builtin/builtin_embedding_int8.onnx"),
+    ),
+];
+
+/// Why a pack cannot be used.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ManifestError {
+    /// The manifest contradicts itself; the embedded one does not (tested).
+    #[error("the model manifest is wrong: {reason}")]
+    Invalid {
+        /// Which entry, and what is wrong with it.
+        reason: String,
+    },
+    /// There is no such pack.
+    #[error("there is no model pack `{name}`; choose one of {known}")]
+    UnknownPack {
+        /// As asked for.
+        name: String,
+        /// Names that exist.
+        known: String,
+    },
+    /// The pack has no such embedding model.
+    #[error("the pack `{pack}` has no embedding model `{name}`; choose one of {known}")]
+    UnknownEmbedding {
+        /// Name of the pack.
+        pack: String,
+        /// As asked for.
+        name: String,
+        /// Names that exist in the pack.
+        known: String,
+    },
+    /// No file of the pack is there.
+    #[error(
+        "the model pack `{pack}` is not installed in {dir}; run `facelatch models install --pack {pack}`"
+    )]
+    NotInstalled {
+        /// Name of the pack.
+        pack: String,
+        /// Where it would be.
+        dir: PathBuf,
+    },
+    /// A file is missing or cannot be read.
+    #[error("model file {path}: {reason}; run `facelatch models install --pack {pack}`")]
+    Unreadable {
+        /// Name of the pack.
+        pack: String,
+        /// Where the file should be.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file is not the one in the manifest.
+    #[error(
+        "model file {path} is not the one in the manifest: expected SHA-256 {expected}, found {found}; \
+         it was changed or damaged, put the right one there with `facelatch models install --pack {pack}`"
+    )]
+    Mismatch {
+        /// Name of the pack.
+        pack: String,
+        /// The offending file.
+        path: PathBuf,
+        /// As in the manifest.
+        expected: String,
+        /// As on disk; or its size, when that alone is wrong already.
+        found: String,
+    },
+}
+
+/// The manifest, checked.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    packs: BTreeMap<String, PackEntry>,
+    models: BTreeMap<String, ModelEntry>,
+}
+
+impl Manifest {
+    /// The manifest inside the binary.
+    pub fn embedded() -> &'static Self {
+        static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
+            Manifest::parse(TEXT).expect("the embedded manifest is parsed by a test of this module")
+        });
+        &MANIFEST
+    }
+
+    /// Reads and checks a manifest.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let raw: ManifestText = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        if raw.version != 1 {
+            return Err(invalid(format!("version {} is not known, only 1", raw.version)));
+        }
+        for (name, model) in &raw.model {
+            model.check().map_err(|reason| invalid(format!("model `{name}`: {reason}")))?;
+        }
+        let manifest = Self { packs: raw.pack, models: raw.model };
+        for (name, pack) in &manifest.packs {
+            let checked = manifest.check_pack(pack);
+            checked.map_err(|reason| invalid(format!("pack `{name}`: {reason}")))?;
+        }
+        Ok(manifest)
+    }
+
+    /// All packs by name.
+    pub fn packs(&self) -> impl Iterator<Item = (&str, &PackEntry)> {
+        self.packs.iter().map(|(name, pack)| (name.as_str(), pack))
+    }
+
+    /// One pack.
+    pub fn pack_entry(&self, name: &str) -> Result<&PackEntry, ManifestError> {
+        self.packs.get(name).ok_or_else(|| ManifestError::UnknownPack {
+            name: name.to_string(),
+            known: list(self.packs.keys()),
+        })
+    }
+
+    /// One model by its name in the manifest.
+    pub fn model_entry(&self, name: &str) -> Option<&ModelEntry> {
+        self.models.get(name)
+    }
+
+    /// The models of a pack, by name.
+    pub fn models_of(&self, pack: &str) -> Result<Vec<(&str, &ModelEntry)>, ManifestError> {
+        let names = self.pack_entry(pack)?.models();
+        // `parse` refuses packs that name models which do not exist.
+        Ok(names.filter_map(|name| Some((name, self.models.get(name)?))).collect())
+    }
+
+    /// The pack that the daemon runs: the configured one when it is installed; `builtin`, with its
+    /// notice, when nobody chose anything (`standard`, default embedding) and nothing of it is
+    /// installed. A pack that was chosen on purpose, is installed in part, or holds a changed file
+    /// is refused: the templates of the gallery belong to one embedding model, so another one must
+    /// never take its place unasked.
+    pub fn choose(
+        &self,
+        name: &str,
+        embedding: Option<&str>,
+        dir: &Path,
+    ) -> Result<Pack, ManifestError> {
+        match self.pack(name, embedding, dir) {
+            Err(ManifestError::NotInstalled { .. }) if name == STANDARD && embedding.is_none() => {
+                self.pack(BUILTIN, None, dir)
+            }
+            other => other,
+        }
+    }
+
+    /// Reads and checks the files of a pack that recognition needs, with the named embedding model
+    /// or the default one. `builtin` does not look at `dir`.
+    pub fn pack(
+        &self,
+        name: &str,
+        embedding: Option<&str>,
+        dir: &Path,
+    ) -> Result<Pack, ManifestError> {
+        let entry = self.pack_entry(name)?;
+        let embedding = match embedding {
+            None => entry.embeddings[0].as_str(),
+            Some(chosen) if entry.embeddings.iter().any(|own| own == chosen) => chosen,
+            Some(unknown) => {
+                return Err(ManifestError::UnknownEmbedding {
+                    pack: name.to_string(),
+                    name: unknown.to_string(),
+                    known: list(&entry.embeddings),
+                });
+            }
+        };
+        if name != BUILTIN && !self.is_there_in_part(name, dir)? {
+            return Err(ManifestError::NotInstalled { pack: name.to_string(), dir: dir.into() });
+        }
+        let pad = entry.pad.iter().map(|model| self.pad(name, model, dir));
+        Ok(Pack {
+            name: name.to_string(),
+            notice: entry.notice.clone(),
+            detector: self.detector(name, &entry.detector, dir)?,
+            embedding: self.embedding(name, embedding, dir)?,
+            pad: pad.collect::<Result<_, _>>()?,
+            pad_score_min: entry.pad_score_min,
+        })
+    }
+
+    /// Reads and checks one file of a pack, for example an extra.
+    pub fn file(&self, pack: &str, model: &str, dir: &Path) -> Result<ModelFile, ManifestError> {
+        let entry = self.known_model(model)?;
+        let bytes = match EMBEDDED.iter().find(|(file, _)| *file == entry.file) {
+            Some((file, bytes)) => {
+                let found = sha256_hex(bytes);
+                if found != entry.sha256 {
+                    return Err(mismatch(pack, Path::new(file), entry, found));
+                }
+                Arc::from(*bytes)
+            }
+            None => read_checked(pack, &dir.join(&entry.file), entry)?,
+        };
+        Ok(ModelFile {
+            name: model.to_string(),
+            sha256: entry.sha256.clone(),
+            bytes,
+            input: entry.input.name.clone(),
+        })
+    }
+
+    /// Whether any file of the pack is in `dir`. A folder that may not be read is an error, not an
+    /// empty one: guessing "not installed" would swap the models without a word.
+    fn is_there_in_part(&self, pack: &str, dir: &Path) -> Result<bool, ManifestError> {
+        for (_, model) in self.models_of(pack)? {
+            let path = dir.join(&model.file);
+            if path.try_exists().map_err(|error| unreadable(pack, &path, &error))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn detector(&self, pack: &str, model: &str, dir: &Path) -> Result<DetectorSpec, ManifestError> {
+        let part = part(model, "detector", self.known_model(model)?.detector.as_ref())?;
+        Ok(DetectorSpec { file: self.file(pack, model, dir)?, confidence_min: part.confidence_min })
+    }
+
+    fn embedding(
+        &self,
+        pack: &str,
+        model: &str,
+        dir: &Path,
+    ) -> Result<EmbeddingSpec, ManifestError> {
+        let entry = self.known_model(model)?;
+        let part = part(model, "embedding", entry.embedding.as_ref())?;
+        let normalisation = entry.input.normalisation();
+        Ok(EmbeddingSpec {
+            file: self.file(pack, model, dir)?,
+            normalisation: normalisation
+                .ok_or_else(|| invalid(format!("model `{model}` has no order, mean and std")))?,
+            side: part.side,
+            template: part.template,
+            output: entry.outputs[0].clone(),
+            dimension: part.dimension,
+            score_map: part.score_map.clone(),
+        })
+    }
+
+    fn pad(&self, pack: &str, model: &str, dir: &Path) -> Result<PadSpec, ManifestError> {
+        let part = part(model, "pad", self.known_model(model)?.pad.as_ref())?;
+        Ok(PadSpec { file: self.file(pack, model, dir)?, crop_scale: part.crop_scale })
+    }
+
+    fn known_model(&self, model: &str) -> Result<&ModelEntry, ManifestError> {
+        self.models.get(model).ok_or_else(|| invalid(format!("there is no model `{model}`")))
+    }
+
+    fn check_pack(&self, pack: &PackEntry) -> Result<(), String> {
+        if pack.embeddings.is_empty() {
+            return Err("names no embedding model".into());
+        }
+        if !(0.0..=1.0).contains(&pack.pad_score_min) {
+            return Err(format!("pad_score_min is {}, not within 0..=1", pack.pad_score_min));
+        }
+        if let Some(name) = pack.models().find(|name| !self.models.contains_key(*name)) {
+            return Err(format!("there is no model `{name}`"));
+        }
+        let has = |names: &[String], test: fn(&ModelEntry) -> bool, what: &str| {
+            let lacking = names.iter().find(|name| !test(&self.models[*name]));
+            lacking.map_or(Ok(()), |name| Err(format!("model `{name}` has no section `{what}`")))
+        };
+        has(std::slice::from_ref(&pack.detector), |m| m.detector.is_some(), "detector")?;
+        has(
+            &pack.embeddings,
+            |m| m.embedding.is_some() && m.input.normalisation().is_some(),
+            "embedding",
+        )?;
+        has(&pack.pad, |m| m.pad.is_some(), "pad")
+    }
+}
+
+/// Whether the file of a model is inside the binary.
+pub fn is_embedded(entry: &ModelEntry) -> bool {
+    EMBEDDED.iter().any(|(file, _)| *file == entry.file)
+}
+
+/// Lower-case hex SHA-256.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a `String` cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Reads the file at `path` and answers its bytes when they are exactly those of `entry`; `pack`
+/// names the remedy in the error.
+pub fn read_checked(
+    pack: &str,
+    path: &Path,
+    entry: &ModelEntry,
+) -> Result<Arc<[u8]>, ManifestError> {
+    let failed = |error: std::io::Error| unreadable(pack, path, &error);
+    let mut file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    if size > entry.size {
+        let found = format!("a file of {size} bytes instead of {}", entry.size);
+        return Err(mismatch(pack, path, entry, found));
+    }
+    // Filled in place: a network of 5 MB needs 5 MB, not 10.
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, size as usize).collect();
+    if let Some(space) = Arc::get_mut(&mut bytes) {
+        file.read_exact(space).map_err(failed)?;
+    }
+    let found = sha256_hex(&bytes);
+    if found == entry.sha256 { Ok(bytes) } else { Err(mismatch(pack, path, entry, found)) }
+}
+
+fn part<'a, T>(model: &str, what: &str, part: Option<&'a T>) -> Result<&'a T, ManifestError> {
+    part.ok_or_else(|| invalid(format!("model `{model}` has no section `{what}`")))
+}
+
+fn unreadable(pack: &str, path: &Path, error: &std::io::Error) -> ManifestError {
+    ManifestError::Unreadable {
+        pack: pack.to_string(),
+        path: path.to_path_buf(),
+        reason: match error.kind() {
+            ErrorKind::NotFound => "is missing".to_string(),
+            _ => error.to_string(),
+        },
+    }
+}
+
+fn mismatch(pack: &str, path: &Path, entry: &ModelEntry, found: String) -> ManifestError {
+    ManifestError::Mismatch {
+        pack: pack.to_string(),
+        path: path.to_path_buf(),
+        expected: entry.sha256.clone(),
+        found,
+    }
+}
+
+fn invalid(reason: String) -> ManifestError {
+    ManifestError::Invalid { reason }
+}
+
+fn list<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+pub(crate) mod fixture {
+    //! A manifest with one small pack `standard` of three files, beside the embedded `builtin`.
+
+    use super::*;
+
+    /// Name and file of each model.
+    pub const FILES: [(&str, &str); 3] = [
+        ("detector", "standard/detector.onnx"),
+        ("embedding", "standard/embedding.onnx"),
+        ("pad", "standard/pad.onnx"),
+    ];
+
+    /// The right bytes of a model.
+    pub fn bytes(name: &str) -> Vec<u8> {
+        format!("these are the weights of the {name}").into_bytes()
+    }
+
+    pub fn sha256(name: &str) -> String {
+        sha256_hex(&bytes(name))
+    }
+
+    /// The manifest; `urls` are the addresses of the detector.
+    pub fn manifest(urls: &[&str]) -> Manifest {
+        Manifest::parse(&text(urls)).unwrap()
+    }
+
+    pub fn text(urls: &[&str]) -> String {
+        let builtin = TEXT.find("[model.builtin-detector]").map(|at| &TEXT[at..]).unwrap();
+        let pack = "summary = 's'\nlicence = 'MIT'\npad_score_min = 0.5\n";
+        let model = |name: &str| {
+            format!(
+                "[model.{name}]\nfile = 'standard/{name}.onnx'\nsize = {}\nsha256 = '{}'\n\
+                 licence = 'MIT'\nupstream = {{ repository = 'r', path = 'p' }}\n\
+                 input = {{ name = 'input', shape = [1, 3, 4, 4], order = 'rgb', mean = [0, 0, 0], \
+                 std = [1, 1, 1] }}\noutputs = ['out']\n",
+                bytes(name).len(),
+                sha256(name),
+            )
+        };
+        format!(
+            "version = 1\n[pack.standard]\n{pack}detector = 'detector'\nembeddings = ['embedding']\n\
+             pad = ['pad']\nextras = []\n[pack.builtin]\n{pack}notice = 'small'\n\
+             detector = 'builtin-detector'\nembeddings = ['builtin-embedding']\npad = []\n\
+             extras = []\n\
+             {}url = {urls:?}\ndetector = {{ confidence_min = 0.5 }}\n\
+             {}embedding = {{ dimension = 8, side = 4, template = [[0, 0], [1, 0], [1, 1], [0, 1], \
+             [0, 0]], score_map = [[-1, 0], [1, 1]] }}\n\
+             {}made_by = 'made by hand'\nsource = {{ file = 'pad.pth', sha256 = '{}', \
+             url = 'https://example.org/pad' }}\npad = {{ crop_scale = 2.7 }}\n{builtin}",
+            model("detector"),
+            model("embedding"),
+            model("pad"),
+            sha256("pad"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::face::comparison::Score;
+    use crate::inference::ChannelOrder;
+
+    /// A folder with the fixture's files.
+    fn installed() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("standard")).unwrap();
+        for (name, file) in fixture::FILES {
+            fs::write(folder.path().join(file), fixture::bytes(name)).unwrap();
+        }
+        folder
+    }
+
+    fn shared() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models")
+    }
+
+    #[test]
+    fn the_embedded_manifest_is_complete() {
+        let manifest = Manifest::embedded();
+        let names: Vec<&str> = manifest.packs().map(|(name, _)| name).collect();
+        assert_eq!(names, ["builtin", "noncommercial", "standard"]);
+        for (pack, _) in manifest.packs() {
+            for (name, model) in manifest.models_of(pack).unwrap() {
+                assert_eq!(is_embedded(model), pack == BUILTIN, "{name}");
+                let told = !model.url.is_empty() || model.made_by.is_some() || is_embedded(model);
+                assert!(told, "{name} says neither where it is nor how it is made");
+                for url in &model.url {
+                    let commit = model.upstream.commit.as_deref().unwrap_or("-");
+                    assert!(url.starts_with("https://") && commit.len() == 40, "{name}: {url}");
+                    assert!(url.contains(commit), "{name}: {url} is not at the pinned commit");
+                }
+            }
+        }
+        let shared = manifest.pack_entry("noncommercial").unwrap();
+        assert!(shared.must_accept.is_some());
+        assert!(manifest.pack_entry(STANDARD).unwrap().must_accept.is_none());
+    }
+
+    #[test]
+    fn every_score_map_calls_a_rare_false_match_0_7() {
+        let manifest = Manifest::embedded();
+        for (pack, entry) in manifest.packs() {
+            for name in &entry.embeddings {
+                let map = &manifest.models[name].embedding.as_ref().unwrap().score_map;
+                let cosine = map.cosine(Score::new(0.7).unwrap());
+                assert!((0.3..0.6).contains(&cosine), "{pack} {name}: {cosine}");
+                assert!((map.score(1.0).value() - 1.0).abs() < 1e-6, "{pack} {name}");
+                assert!(map.cosine(Score::new(0.67).unwrap()) < cosine, "{pack} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_files_at_hand() {
+        let Ok(sums) = fs::read_to_string(shared().join("SHA256SUMS")) else {
+            eprintln!("SKIPPED hashes_are_those_of_the_files_at_hand: no {}", shared().display());
+            return;
+        };
+        let known: BTreeMap<&str, &str> = sums
+            .lines()
+            .filter_map(|line| line.split_once("  "))
+            .map(|(hash, file)| (file.trim(), hash))
+            .collect();
+        for (name, model) in &Manifest::embedded().models {
+            if is_embedded(model) {
+                continue;
+            }
+            assert_eq!(known.get(model.file.as_str()), Some(&model.sha256.as_str()), "{name}");
+            let path = shared().join(&model.file);
+            assert!(read_checked(STANDARD, &path, model).is_ok(), "{name}");
+            if let Some(source) = &model.source {
+                let file = format!("original/{}", source.file);
+                assert_eq!(known.get(file.as_str()), Some(&source.sha256.as_str()), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_real_packs_load_with_each_embedding() {
+        if !shared().is_dir() {
+            eprintln!("SKIPPED the_real_packs_load_with_each_embedding: no {}", shared().display());
+            return;
+        }
+        let manifest = Manifest::embedded();
+        let cases = [
+            ("standard", None, "mobilefacenet-int8", 112, 128),
+            ("standard", Some("mobilefacenet"), "mobilefacenet", 112, 128),
+            ("standard", Some("intel-0095"), "intel-0095", 128, 256),
+            ("noncommercial", None, "edgeface-xs", 112, 512),
+        ];
+        for (name, embedding, model, side, dimension) in cases {
+            let pack = manifest.choose(name, embedding, &shared()).unwrap();
+            assert_eq!((pack.name.as_str(), pack.embedding.file.name.as_str()), (name, model));
+            assert_eq!((pack.embedding.side, pack.embedding.dimension), (side, dimension));
+            let scales: Vec<f32> = pack.pad.iter().map(|pad| pad.crop_scale).collect();
+            assert_eq!(scales, [2.7, 4.0]);
+        }
+        let standard = manifest.choose("standard", None, &shared()).unwrap();
+        assert_eq!(standard.embedding.normalisation.order, ChannelOrder::Rgb);
+        assert_eq!(standard.detector.confidence_min, 0.6);
+        assert!(manifest.file(STANDARD, "facemesh", &shared()).is_ok(), "an extra");
+    }
+
+    #[test]
+    fn builtin_needs_no_folder_and_says_what_it_is() {
+        let pack = Manifest::embedded().pack(BUILTIN, None, Path::new("/nowhere")).unwrap();
+        assert!(pack.pad.is_empty());
+        assert_eq!(pack.embedding.file.sha256, sha256_hex(&pack.embedding.file.bytes));
+        assert!(pack.notice.unwrap().contains("facelatch models install"));
+    }
+
+    #[test]
+    fn which_pack_runs() {
+        let manifest = fixture::manifest(&[]);
+        let empty = tempfile::tempdir().unwrap();
+        let full = installed();
+        let name = |pack, embedding, dir: &Path| {
+            manifest.choose(pack, embedding, dir).map(|pack| pack.name)
+        };
+        assert_eq!(name(STANDARD, None, full.path()), Ok(STANDARD.to_string()));
+        assert_eq!(name(STANDARD, None, empty.path()), Ok(BUILTIN.to_string()));
+        assert_eq!(name(BUILTIN, None, full.path()), Ok(BUILTIN.to_string()));
+        let not_installed =
+            ManifestError::NotInstalled { pack: STANDARD.into(), dir: empty.path().into() };
+        // An embedding that was chosen on purpose is never replaced unasked.
+        assert_eq!(name(STANDARD, Some("embedding"), empty.path()), Err(not_installed));
+        assert!(matches!(name("huge", None, full.path()), Err(ManifestError::UnknownPack { .. })));
+        let unknown = name(STANDARD, Some("huge"), full.path()).unwrap_err();
+        assert!(unknown.to_string().contains("choose one of `embedding`"), "{unknown}");
+        let chosen = Manifest::embedded().choose("noncommercial", None, empty.path());
+        let chosen = chosen.map(|pack| pack.name).unwrap_err().to_string();
+        assert!(chosen.contains("facelatch models install --pack noncommercial"), "{chosen}");
+    }
+
+    #[test]
+    fn a_pack_that_is_there_in_part_is_refused_by_file() {
+        for (_, file) in fixture::FILES {
+            let folder = installed();
+            fs::remove_file(folder.path().join(file)).unwrap();
+            let error = fixture::manifest(&[]).choose(STANDARD, None, folder.path());
+            let error = error.map(|pack| pack.name).unwrap_err();
+            assert!(matches!(error, ManifestError::Unreadable { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.contains(file) && text.contains("is missing"), "{text}");
+            assert!(text.contains("facelatch models install --pack standard"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_changed_file_is_refused_with_both_hashes() {
+        let right = fixture::bytes("pad");
+        let longer = [right.clone(), vec![0]].concat();
+        let shorter = right[..right.len() - 1].to_vec();
+        let cases =
+            [(shorter, true), (longer, false), (vec![0; right.len()], true), (vec![], true)];
+        for (bytes, is_hashed) in cases {
+            let folder = installed();
+            fs::write(folder.path().join("standard/pad.onnx"), &bytes).unwrap();
+            let error = fixture::manifest(&[]).choose(STANDARD, None, folder.path());
+            let text = error.map(|pack| pack.name).unwrap_err().to_string();
+            assert!(text.contains("standard/pad.onnx"), "{text}");
+            assert!(text.contains(&fixture::sha256("pad")), "{text}");
+            let found = if is_hashed { sha256_hex(&bytes) } else { bytes.len().to_string() };
+            assert!(text.contains(&found), "{text}");
+            assert!(text.contains("facelatch models install"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_into_is_not_taken_for_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        // A file where the folder should be answers "not a directory", as root too.
+        fs::write(folder.path().join("models"), b"").unwrap();
+        let outcome = fixture::manifest(&[]).choose(STANDARD, None, &folder.path().join("models"));
+        let outcome = outcome.map(|pack| pack.name);
+        assert!(matches!(outcome, Err(ManifestError::Unreadable { .. })), "{outcome:?}");
+    }
+
+    #[test]
+    fn manifests_that_contradict_themselves_are_refused() {
+        let good = fixture::text(&[]);
+        assert!(Manifest::parse(&good).is_ok());
+        let cases = [
+            ("version = 1", "version = 2", "version 2"),
+            ("'standard/pad.onnx'", "'../pad.onnx'", "not a path below"),
+            ("'standard/pad.onnx'", "'/etc/pad.onnx'", "not a path below"),
+            ("'standard/pad.onnx'", "''", "not a path below"),
+            ("pad = ['pad']", "pad = ['pat']", "no model `pat`"),
+            ("pad = ['pad']", "pad = ['detector']", "no section `pad`"),
+            ("embeddings = ['embedding']", "embeddings = []", "names no embedding"),
+            ("embeddings = ['embedding']", "embeddings = ['pad']", "no section `embedding`"),
+            ("pad_score_min = 0.5", "pad_score_min = 1.5", "within 0..=1"),
+            ("confidence_min = 0.5", "confidence_min = -1", "within 0..=1"),
+            ("crop_scale = 2.7", "crop_scale = nan", "crop_scale"),
+            ("std = [1, 1, 1]", "std = [1, 0, 1]", "std never 0"),
+            ("side = 4", "side = 5", "side"),
+            ("dimension = 8", "dimension = 0", "dimension"),
+            ("score_map = [[-1, 0]", "score_map = [[1, 0]", "must both increase"),
+            ("made_by", "made_of", "unknown field"),
+        ];
+        for (from, to, reason) in cases {
+            assert!(good.contains(from), "{from}");
+            let error = Manifest::parse(&good.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{from} -> {to}: {error}");
+        }
+        let hash = fixture::sha256("pad");
+        let upper = good.replace(&hash, &hash.to_uppercase());
+        assert!(Manifest::parse(&upper).unwrap_err().to_string().contains("lower-case"));
+    }
+
+    proptest! {
+        #[test]
+        fn one_flipped_bit_anywhere_is_noticed(at in 0_usize..30, bit in 0_u8..8) {
+            let folder = installed();
+            let mut bytes = fixture::bytes("embedding");
+            bytes[at] ^= 1 << bit;
+            fs::write(folder.path().join("standard/embedding.onnx"), bytes).unwrap();
+            let outcome = fixture::manifest(&[]).choose(STANDARD, None, folder.path());
+            let outcome = outcome.map(|pack| pack.name);
+            let noticed = matches!(outcome, Err(ManifestError::Mismatch { .. }));
+            prop_assert!(noticed, "{outcome:?}");
+        }
+    }
+}

@@ -2,8 +2,12 @@
 //!
 //! `onnx` implements it with ONNX Runtime, tests with scripted models. What the tensors mean is
 //! decided in `face` (decoding) and `recognition` (which model, when). `manifest` says which files
-//! make a pack and checks them.
+//! make a pack and checks them, `entries` is the form of its page; `install` brings the files, from
+//! folders or by `download`.
 
+pub mod download;
+pub mod entries;
+pub mod install;
 pub mod manifest;
 #[cfg(feature = "onnx")]
 pub mod onnx;

@@ -1,0 +1,212 @@
+//! The form of `models/manifest.toml` as it is written: one type per section, and what can be
+//! checked about each entry alone. `manifest` joins entries to packs and reads the files.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::face::comparison::ScoreMap;
+use crate::inference::{ChannelOrder, Normalisation};
+
+/// Largest size that an entry may claim, in bytes: bounds what one load may allocate.
+const MODEL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// One set of models.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackEntry {
+    /// What it is for.
+    pub summary: String,
+    /// Licence of the files.
+    pub licence: String,
+    /// What the user of a running pack has to know.
+    pub notice: Option<String>,
+    /// Terms that have to be accepted before the pack is installed.
+    pub must_accept: Option<String>,
+    /// Model that finds faces.
+    pub detector: String,
+    /// Models that tell people apart; the first is the default.
+    pub embeddings: Vec<String>,
+    /// Models of presentation attack detection, possibly none.
+    pub pad: Vec<String>,
+    /// Least mean bona fide probability that counts as live, 0 to 1.
+    pub pad_score_min: f32,
+    /// Models that are installed with the pack and used by single features.
+    pub extras: Vec<String>,
+}
+
+impl PackEntry {
+    /// The names of all models of the pack.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        let detector = std::iter::once(&self.detector);
+        let names = detector.chain(&self.embeddings).chain(&self.pad).chain(&self.extras);
+        names.map(String::as_str)
+    }
+}
+
+/// One model file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    /// Path below the models folder, with `/`; never leads out of it.
+    pub file: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Lower-case hex SHA-256.
+    pub sha256: String,
+    /// Licence of the file.
+    pub licence: String,
+    /// Where it comes from.
+    pub upstream: Upstream,
+    /// Addresses of exactly this file.
+    #[serde(default)]
+    pub url: Vec<String>,
+    /// How it is made, where upstream offers only another format.
+    pub made_by: Option<String>,
+    /// What it is made of.
+    pub source: Option<Source>,
+    /// What goes in.
+    pub input: InputEntry,
+    /// Names of the outputs.
+    pub outputs: Vec<String>,
+    /// Present when the model can be a pack's detector.
+    pub detector: Option<DetectorEntry>,
+    /// Present when the model can be a pack's embedding.
+    pub embedding: Option<EmbeddingEntry>,
+    /// Present when the model can be part of a pack's presentation attack detection.
+    pub pad: Option<PadEntry>,
+}
+
+/// Origin of a model file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Address of the repository.
+    pub repository: String,
+    /// Commit, at least 8 hex digits; absent where it was not recorded.
+    pub commit: Option<String>,
+    /// Path in the repository.
+    pub path: String,
+}
+
+/// The upstream file that a model file is converted from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// File name.
+    pub file: String,
+    /// Lower-case hex SHA-256.
+    pub sha256: String,
+    /// Address, where it is known to hold this file.
+    pub url: Option<String>,
+}
+
+/// The input tensor of a model.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputEntry {
+    /// Name of the tensor.
+    pub name: String,
+    /// Extent of each axis; 1 for the batch, a usual size where it is free.
+    pub shape: Vec<usize>,
+    order: Option<ChannelOrder>,
+    mean: Option<[f32; 3]>,
+    std: Option<[f32; 3]>,
+}
+
+/// What a detector needs beyond its file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorEntry {
+    /// Least confidence of a detection, 0 to 1.
+    pub confidence_min: f32,
+}
+
+/// What an embedding model needs beyond its file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddingEntry {
+    /// Components of the embedding.
+    pub dimension: usize,
+    /// Side of the square input in pixels.
+    pub side: u32,
+    /// Where the five landmarks go, in pixels.
+    pub template: [[f32; 2]; 5],
+    /// From cosine to the caller's scale.
+    pub score_map: ScoreMap,
+}
+
+/// What a presentation attack detector needs beyond its file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PadEntry {
+    /// Crop size relative to the face box.
+    pub crop_scale: f32,
+}
+
+/// The whole page.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestText {
+    /// Version of the form.
+    pub version: u32,
+    /// Packs by name.
+    pub pack: BTreeMap<String, PackEntry>,
+    /// Models by name.
+    pub model: BTreeMap<String, ModelEntry>,
+}
+
+impl InputEntry {
+    /// How pixels become this tensor; `None` when it does not hold pixels.
+    pub fn normalisation(&self) -> Option<Normalisation> {
+        Some(Normalisation { order: self.order?, mean: self.mean?, std: self.std? })
+    }
+}
+
+impl ModelEntry {
+    /// Why the entry cannot be meant, if so.
+    pub fn check(&self) -> Result<(), String> {
+        let is_plain = |part: Component| matches!(part, Component::Normal(_));
+        if self.file.is_empty() || !Path::new(&self.file).components().all(is_plain) {
+            return Err(format!("file `{}` is not a path below the models folder", self.file));
+        }
+        let is_hash = |hash: &str| {
+            hash.len() == 64 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let hashes = std::iter::once(&self.sha256).chain(self.source.iter().map(|s| &s.sha256));
+        if let Some(hash) = hashes.into_iter().find(|hash| !is_hash(hash)) {
+            return Err(format!("`{hash}` is not a SHA-256 in lower-case hex"));
+        }
+        if self.size == 0 || self.size > MODEL_BYTES_MAX {
+            return Err(format!("size {} is not within 1..={MODEL_BYTES_MAX}", self.size));
+        }
+        if self.outputs.is_empty() {
+            return Err("names no output".into());
+        }
+        let input = &self.input;
+        if input.shape.is_empty() || input.shape.contains(&0) {
+            return Err(format!("input shape {:?} is empty", input.shape));
+        }
+        let values = input.mean.iter().chain(&input.std).flatten();
+        if values.clone().any(|value| !value.is_finite())
+            || input.std.is_some_and(|s| s.contains(&0.0))
+        {
+            return Err("mean and std must be finite, std never 0".into());
+        }
+        if let Some(detector) = &self.detector
+            && !(0.0..=1.0).contains(&detector.confidence_min)
+        {
+            return Err("confidence_min is not within 0..=1".into());
+        }
+        if let Some(embedding) = &self.embedding
+            && (embedding.dimension == 0 || input.shape.last() != Some(&(embedding.side as usize)))
+        {
+            return Err("dimension is 0, or side is not the width of the input".into());
+        }
+        if self.pad.as_ref().is_some_and(|pad| !(pad.crop_scale >= 1.0 && pad.crop_scale < 10.0)) {
+            return Err("crop_scale is not within 1..10".into());
+        }
+        Ok(())
+    }
+}
