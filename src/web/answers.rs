@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::face::comparison::Score;
 use crate::face::detection::Detection;
 use crate::gallery::names::PersonId;
-use crate::gallery::person::Person;
+use crate::gallery::person::{Member, Person};
 use crate::store::{KeyRecord, Scope};
 use crate::web::forms::ScopeForm;
 
@@ -38,7 +38,22 @@ pub struct PersonAnswer {
 }
 
 impl PersonAnswer {
-    /// `face_base_64`: `None` leaves the field out.
+    /// From a person as the gallery knows them. `face_base_64`: `None` leaves the field out.
+    pub fn of_member(
+        member: &Member,
+        collection_name: &str,
+        face_base_64: Option<String>,
+    ) -> Self {
+        Self {
+            person_id: member.id.as_str().to_string(),
+            person_name: member.name.clone(),
+            metadata: member.metadata.clone(),
+            face_base_64,
+            collection_name: collection_name.to_string(),
+        }
+    }
+
+    /// From a person's record. `face_base_64`: `None` leaves the field out.
     pub fn new(person: &Person, collection_name: &str, face_base_64: Option<String>) -> Self {
         Self {
             person_id: person.id.as_str().to_string(),

@@ -55,13 +55,7 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
     }
     let (stored, failed) = (enrolments.len(), failures.len());
     if !enrolments.is_empty() {
-        let guard = service.enrolment_lock().lock_owned().await;
-        service
-            .blocking(move |roster| {
-                let _guard = guard;
-                Ok(roster.enrol(&collection, enrolments)?)
-            })
-            .await?;
+        service.blocking(move |roster| Ok(roster.enrol(&collection, enrolments)?)).await?;
     }
     tracing::info!(collection = %form.collection_name, stored, failed, "people enrolled");
     reply::ok(&failures)

@@ -9,8 +9,10 @@ use hyper::{
     body::Bytes,
     header::{ALLOW, HeaderValue, RETRY_AFTER},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::face::liveness::LivenessReason;
 use crate::recognition::RecognitionError;
@@ -128,11 +130,27 @@ impl ErrorCode {
     }
 }
 
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.row().code)
+    }
+}
+
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        let words = Self::ALL.map(|code| code.row().code);
+        let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words));
+        RefOr::T(Schema::Object(schema.build()))
+    }
+}
+
+impl ToSchema for ErrorCode {}
+
 /// The body of every response that is not a success, and the entries of a bulk answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ErrorBody {
     /// One word of a closed list, for programs.
-    pub code: &'static str,
+    pub code: ErrorCode,
     /// A sentence for people.
     pub message: Cow<'static, str>,
     /// More about this case, where there is more to say.
@@ -193,13 +211,13 @@ impl ApiError {
 
     /// Code, message and metadata.
     pub fn body(&self) -> ErrorBody {
-        let ErrorRow { code, message, .. } = self.code.row();
+        let message = self.code.row().message;
         let message = if self.code == ErrorCode::UnprocessableContent {
             Cow::Owned(format!("{message}{}", self.detail))
         } else {
             Cow::Borrowed(message)
         };
-        ErrorBody { code, message, metadata: self.metadata.clone() }
+        ErrorBody { code: self.code, message, metadata: self.metadata.clone() }
     }
 
     /// The complete response, with `Retry-After` on 429 and 503 and `Allow` on 405.
@@ -234,7 +252,12 @@ impl From<RosterError> for ApiError {
         match error {
             RosterError::NotFound => Self::new(ErrorCode::NotFound),
             RosterError::AlreadyExists => Self::new(ErrorCode::AlreadyExists),
+            RosterError::Duplicate(candidate) => {
+                Self::new(ErrorCode::AlreadyExists).with("person_id", candidate.person.id.as_str())
+            }
             RosterError::TooManyReferences => Self::invalid("add_face", &error.to_string()),
+            RosterError::LastAdminKey { .. } => Self::invalid("id", &error.to_string()),
+            RosterError::NoRandomness { .. } => Self::internal(&error),
             RosterError::Store(error) => error.into(),
         }
     }

@@ -17,6 +17,7 @@ pub mod faces;
 pub mod forms;
 pub mod keys;
 pub mod openapi;
+pub mod operations;
 pub mod path;
 pub mod persons;
 pub mod query;

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use hyper::{Response, body::Bytes};
 
-use crate::face::comparison::Score;
 use crate::face::comparison::ScoreMap;
 use crate::face::template::Template;
 use crate::gallery::names::CollectionName;
 use crate::gallery::person::FaceStorageType;
 use crate::gallery::person::Person;
 use crate::recognition::Recognizer;
-use crate::roster::{Enrolment, EnrolmentMode, Page, Roster};
+use crate::roster::{Enrolment, EnrolmentMode, Page, Roster, RosterError};
 use crate::store::ImageChange;
 use crate::web::answers::{PersonAnswer, PersonsAnswer};
 use crate::web::base64_image;
@@ -78,13 +77,10 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
             PreparedFace::new(recognizer, seen, storage)
         })
         .await?;
-    let guard = service.enrolment_lock().lock_owned().await;
     let answer = service
-        .blocking(move |roster| {
-            let _guard = guard;
-            enrol(roster, &collection, form, face, &map)
-        })
+        .blocking(move |roster| enrol(roster, &collection, form, face, &map))
         .await?;
+    tracing::info!(collection = answer.collection_name, "person enrolled");
     reply::ok(&answer)
 }
 
@@ -95,10 +91,7 @@ fn enrol(
     face: PreparedFace,
     map: &ScoreMap,
 ) -> Result<PersonAnswer, ApiError> {
-    if form.check_duplicates {
-        let threshold = Threshold { map, least: form.duplicate_check_min_similarity };
-        refuse_duplicate(roster, collection, &form, &face.template, threshold)?;
-    }
+    let threshold = Threshold { map, least: form.duplicate_check_min_similarity };
     let mode = if form.add_face { EnrolmentMode::AddFace } else { EnrolmentMode::Replace };
     let enrolment = Enrolment {
         id: form.person_id,
@@ -109,30 +102,23 @@ fn enrol(
         template: face.template,
         mode,
     };
-    let stored = roster.enrol(collection, vec![enrolment])?;
-    let person = stored.first().ok_or_else(|| ApiError::internal(&"nobody was enrolled"))?;
-    tracing::info!(%collection, "person enrolled");
+    let person = if form.check_duplicates {
+        roster.enrol_unless_duplicate(collection, enrolment, threshold.cosine_min())
+    } else {
+        roster.enrol(collection, vec![enrolment]).map(|mut stored| stored.swap_remove(0))
+    };
+    let person = person.map_err(|error| refusal(error, map))?;
     tracing::debug!(%collection, person = %person.id, "person enrolled");
     let kept = Some(base64_image::encode(&face.kept));
-    Ok(PersonAnswer::new(person, collection.as_str(), kept))
+    Ok(PersonAnswer::new(&person, collection.as_str(), kept))
 }
 
-/// An update never counts the person's own face.
-fn refuse_duplicate(
-    roster: &Roster,
-    collection: &CollectionName,
-    form: &PersonForm,
-    template: &Template,
-    threshold: Threshold<'_>,
-) -> Result<(), ApiError> {
-    let gallery = roster.gallery(collection);
-    let gallery = gallery.ok_or_else(|| ApiError::new(ErrorCode::NotFound))?;
-    let other = gallery.best_other(template, &form.person_id, threshold.cosine_min());
-    let duplicate = other.and_then(|other| Some((threshold.accept(other.cosine)?, other.person)));
-    let Some((score, person)) = duplicate else { return Ok(()) };
-    Err(ApiError::new(ErrorCode::AlreadyExists)
-        .with("person_id", person.id.as_str())
-        .with("similarity_score", score.value().to_string()))
+/// A duplicate is answered with who it is and how similar.
+fn refusal(error: RosterError, map: &ScoreMap) -> ApiError {
+    let RosterError::Duplicate(candidate) = error else { return error.into() };
+    ApiError::new(ErrorCode::AlreadyExists)
+        .with("person_id", candidate.person.id.as_str())
+        .with("similarity_score", map.score(candidate.cosine).value().to_string())
 }
 
 /// `GET /person`
@@ -174,7 +160,7 @@ pub async fn list(service: &Service, request: &Admitted) -> Result<Response<Byte
     let searched = collection.clone();
     // A search walks everybody's names, which is work for a thread that may take its time.
     let (count, members) = service
-        .blocking(move |roster| Ok(roster.persons(&searched, Page { skip, take, search })?))
+        .blocking(move |roster| Ok(roster.persons(&searched, Page { skip, take, search: &search })?))
         .await?;
     let images = if with_images {
         let wanted = members.iter().map(|m| Wanted { id: m.id.clone(), storage: m.storage });

@@ -11,7 +11,6 @@
 use std::sync::Arc;
 
 use hyper::{Request, Response, body::Bytes};
-use tokio::sync::Mutex;
 use tokio::task;
 
 use crate::config::MetricsAccess;
@@ -90,10 +89,6 @@ pub struct Service {
     recognition: Recognition,
     options: ServiceOptions,
     openapi: Bytes,
-    /// Held from a duplicate check until the person is stored: two requests that enrol one face
-    /// under two ids at the same time must not both pass. Enrolments wait for the disk one after
-    /// the other anyway.
-    enrolment: Arc<Mutex<()>>,
 }
 
 /// The body and query of a request whose caller has been let in.
@@ -112,7 +107,6 @@ impl Service {
             recognition,
             options,
             openapi: openapi::document().into(),
-            enrolment: Arc::new(Mutex::new(())),
         }
     }
 
@@ -193,12 +187,6 @@ impl Service {
     /// The OpenAPI document.
     pub(crate) fn openapi_document(&self) -> Bytes {
         self.openapi.clone()
-    }
-
-    /// The lock that makes check and enrolment one step; give the guard to the blocking closure,
-    /// so that it outlives a caller who hangs up.
-    pub(crate) fn enrolment_lock(&self) -> Arc<Mutex<()>> {
-        Arc::clone(&self.enrolment)
     }
 
     /// The workers, or `ERR_INTERNAL_ERROR` with the reason why there are none.

@@ -1,17 +1,18 @@
 //! The caller's threshold against cosines: inclusive, on the caller's own scale.
 //!
 //! Scores are `f32`, are sent in their shortest decimal form and compared as `f32`, so a caller
-//! who sends back a score that we returned still matches. The gallery is searched a little below
-//! the threshold, because the way from score to cosine and back rounds; the score decides.
+//! who sends back a score that we returned still matches.
 
 use crate::face::comparison::Score;
 use crate::face::comparison::ScoreMap;
 
-/// What the gallery search is lowered by: far above the rounding of the score map, and too little
-/// to add work.
-const COSINE_SLACK: f32 = 1e-3;
-/// Below every cosine, whatever its rounding: everybody is a candidate.
-const COSINE_ANY: f32 = -2.0;
+/// Beyond every cosine on either side, whatever its rounding.
+const COSINE_BEYOND: f32 = 2.0;
+/// Halvings of the range until neighbouring `f32` are left.
+const BISECTIONS: usize = 48;
+/// Two pieces of the score map may disagree by a rounding error where they meet; the search goes
+/// this much deeper and the score decides.
+const COSINE_SLACK: f32 = 1e-6;
 
 /// A least score and the map that scores are made with.
 #[derive(Clone, Copy)]
@@ -23,12 +24,23 @@ pub struct Threshold<'a> {
 }
 
 impl Threshold<'_> {
-    /// The least cosine to search the gallery with.
+    /// The least cosine to search the gallery with: the least whose score reaches the threshold.
+    ///
+    /// Found by bisection on the very function that makes scores, because `ScoreMap::cosine`
+    /// rounds and says nothing of what lies outside the map's knots.
     pub fn cosine_min(self) -> f32 {
-        if self.least <= self.map.score(COSINE_ANY) {
-            return COSINE_ANY;
+        let (mut below, mut reached) = (-COSINE_BEYOND, COSINE_BEYOND);
+        if self.accept(below).is_some() {
+            return below;
         }
-        self.map.cosine(self.least) - COSINE_SLACK
+        for _ in 0..BISECTIONS {
+            let middle = below.midpoint(reached);
+            match self.accept(middle) {
+                Some(_) => reached = middle,
+                None => below = middle,
+            }
+        }
+        reached - COSINE_SLACK
     }
 
     /// The score of a cosine, if it reaches the threshold.
@@ -77,8 +89,10 @@ mod tests {
     #[test]
     fn the_ends_of_the_scale() {
         let map = map();
-        assert_eq!(threshold(&map, 0.0).cosine_min(), COSINE_ANY);
-        assert_eq!(threshold(&map, 0.05).cosine_min(), COSINE_ANY);
+        assert_eq!(threshold(&map, 0.0).cosine_min(), -COSINE_BEYOND);
+        assert_eq!(threshold(&map, 0.05).cosine_min(), -COSINE_BEYOND);
         assert_eq!(threshold(&map, 1.0).accept(1.0), None);
+        assert!(threshold(&map, 1.0).cosine_min() > 1.0, "nobody can reach it");
+        assert!((threshold(&map, 0.7).cosine_min() - 0.4).abs() < 1e-5);
     }
 }
