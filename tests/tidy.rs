@@ -38,6 +38,8 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "inference/install",
             "inference/manifest",
             "store/database",
+            "store/keyfile",
+            "store/memory",
             "store/schema",
             "store/vault",
             "bus/mqtt",

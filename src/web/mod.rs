@@ -1,1 +1,29 @@
 //! The HTTP service: routes, keys, limits, JSON forms, and the server that carries them.
+//!
+//! [`service`] answers complete requests and knows no sockets, so tests call it directly. A request
+//! passes [`path`] (which endpoint), [`auth`] (may the caller), [`body`] and [`forms`] (what is
+//! asked), one handler module per subject, [`faces`] (the work on a recognition worker) and leaves
+//! as [`answers`] or as an [`error`]. [`openapi`] describes all of it from the same types.
+
+pub mod answers;
+pub mod auth;
+pub mod base64_image;
+pub mod body;
+pub mod bulk;
+pub mod collections;
+pub mod compare;
+pub mod error;
+pub mod faces;
+pub mod forms;
+pub mod keys;
+pub mod openapi;
+pub mod operations;
+pub mod path;
+pub mod persons;
+pub mod query;
+pub mod reply;
+pub mod search;
+pub mod service;
+pub mod stored_images;
+pub mod system;
+pub mod threshold;

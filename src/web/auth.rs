@@ -1,0 +1,109 @@
+//! Who calls, and whether the endpoint is open to them.
+//!
+//! Keys come in the header `x-api-key` and are checked before the body is looked at. A caller on
+//! the daemon's local socket has passed the file's permissions, which are the administrator's.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hyper::HeaderMap;
+
+use crate::config::MetricsAccess;
+use crate::roster::Roster;
+use crate::store::Scope;
+use crate::web::error::{ApiError, ErrorCode};
+use crate::web::path::Access;
+
+/// The header that carries the key.
+pub const KEY_HEADER: &str = "x-api-key";
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A network connection.
+    Network {
+        /// The peer.
+        address: IpAddr,
+    },
+    /// The daemon's own unix socket.
+    LocalSocket,
+}
+
+/// Checks that `caller` may use an endpoint that demands `access`.
+pub fn authorise(
+    roster: &Roster,
+    headers: &HeaderMap,
+    caller: Caller,
+    access: Access,
+) -> Result<(), ApiError> {
+    let Access::AnyOf(accepted) = access else { return Ok(()) };
+    if caller == Caller::LocalSocket {
+        return Ok(());
+    }
+    let presented = headers.get(KEY_HEADER).filter(|value| !value.is_empty());
+    let presented = presented.ok_or_else(|| ApiError::new(ErrorCode::ApiKeyNotPresent))?;
+    let record = presented.to_str().ok().and_then(|key| roster.authenticate(key));
+    let record = record.ok_or_else(|| ApiError::new(ErrorCode::ApiKeyNotValid))?;
+    let suffices = |scope: &Scope| *scope == Scope::Admin || accepted.contains(scope);
+    if record.scopes.iter().any(suffices) {
+        Ok(())
+    } else {
+        Err(ApiError::new(ErrorCode::Forbidden))
+    }
+}
+
+/// What `/metrics` demands of this caller under the configured rule.
+pub fn metrics_access(rule: MetricsAccess, caller: Caller) -> Access {
+    match (rule, caller) {
+        (MetricsAccess::Lan, Caller::Network { address }) if is_local_network(address) => {
+            Access::Open
+        }
+        _ => Access::AnyOf(&[Scope::Events]),
+    }
+}
+
+/// Loopback, link-local or private; an IPv4 address inside IPv6 counts as the IPv4 address.
+fn is_local_network(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => is_local_v4(address),
+        IpAddr::V6(address) => is_local_v6(address),
+    }
+}
+
+fn is_local_v4(address: Ipv4Addr) -> bool {
+    address.is_loopback() || address.is_link_local() || address.is_private()
+}
+
+fn is_local_v6(address: Ipv6Addr) -> bool {
+    address.is_loopback() || address.is_unicast_link_local() || address.is_unique_local()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_on_the_local_network_only() {
+        let table = [
+            ("127.0.0.1", true),
+            ("10.1.2.3", true),
+            ("172.31.0.1", true),
+            ("172.32.0.1", false),
+            ("192.168.7.7", true),
+            ("169.254.1.1", true),
+            ("8.8.8.8", false),
+            ("::1", true),
+            ("fe80::1", true),
+            ("fd00::1", true),
+            ("2001:db8::1", false),
+            ("::ffff:192.168.0.1", true),
+            ("::ffff:8.8.8.8", false),
+        ];
+        for (address, open) in table {
+            let caller = Caller::Network { address: address.parse().unwrap() };
+            let access = metrics_access(MetricsAccess::Lan, caller);
+            assert_eq!(access == Access::Open, open, "{address}");
+            let access = metrics_access(MetricsAccess::Key, caller);
+            assert_eq!(access, Access::AnyOf(&[Scope::Events]), "{address}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Which endpoint a request is for: the URL decoded into [`Path`], and the one table of routes
+//! with what each demands of the caller.
+
+use hyper::Method;
+
+use crate::store::Scope;
+
+/// A path that exists, whatever the method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the names are the paths")]
+pub enum Path {
+    Collection,
+    Collections,
+    Person,
+    Persons,
+    FaceSearch,
+    MultiFaceSearch,
+    Compare,
+    Keys,
+    Health,
+    Ready,
+    Metrics,
+    OpenApi,
+    Docs,
+    /// Scripts, styles and fonts of the two pages.
+    DocsAsset,
+    RapiDoc,
+}
+
+impl Path {
+    /// Every path.
+    pub const ALL: [Self; 15] = [
+        Self::Collection,
+        Self::Collections,
+        Self::Person,
+        Self::Persons,
+        Self::FaceSearch,
+        Self::MultiFaceSearch,
+        Self::Compare,
+        Self::Keys,
+        Self::Health,
+        Self::Ready,
+        Self::Metrics,
+        Self::OpenApi,
+        Self::Docs,
+        Self::DocsAsset,
+        Self::RapiDoc,
+    ];
+
+    /// Decodes the path of a URL. Repeated leading slashes count as one, because existing clients
+    /// send `//face-search`; everything else is literal and case-sensitive.
+    pub fn decode(url_path: &str) -> Option<Self> {
+        let name = url_path.strip_prefix('/')?.trim_start_matches('/');
+        if let Some(asset) = name.strip_prefix("docs/") {
+            return (!asset.is_empty()).then_some(Self::DocsAsset);
+        }
+        let exact = |path: &Self| *path != Self::DocsAsset && &path.template()[1..] == name;
+        Self::ALL.into_iter().find(exact)
+    }
+
+    /// The path as the OpenAPI document writes it.
+    pub const fn template(self) -> &'static str {
+        match self {
+            Self::Collection => "/collection",
+            Self::Collections => "/collections",
+            Self::Person => "/person",
+            Self::Persons => "/persons",
+            Self::FaceSearch => "/face-search",
+            Self::MultiFaceSearch => "/multi-face-search",
+            Self::Compare => "/compare",
+            Self::Keys => "/keys",
+            Self::Health => "/health",
+            Self::Ready => "/ready",
+            Self::Metrics => "/metrics",
+            Self::OpenApi => "/openapi.json",
+            Self::Docs => "/docs",
+            Self::DocsAsset => "/docs/{asset}",
+            Self::RapiDoc => "/rapidoc",
+        }
+    }
+}
+
+/// A path and a method that go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the table of routes and the OpenAPI document explain each")]
+pub enum Endpoint {
+    CreateCollection,
+    DeleteCollection,
+    ReadCollection,
+    ListCollections,
+    PutPerson,
+    ReadPerson,
+    DeletePerson,
+    PutPersons,
+    ListPersons,
+    FaceSearch,
+    MultiFaceSearch,
+    Compare,
+    ListKeys,
+    AddKey,
+    RevokeKey,
+    Health,
+    Ready,
+    Metrics,
+    OpenApi,
+    Page,
+}
+
+/// What an endpoint demands of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Open,
+    /// A key with one of these scopes, or with `admin`.
+    AnyOf(&'static [Scope]),
+    /// What the configuration says of `/metrics`.
+    Metrics,
+}
+
+/// One row of the table of routes.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The path.
+    pub path: Path,
+    /// The method.
+    pub method: Method,
+    /// What answers it.
+    pub endpoint: Endpoint,
+    /// Who may call it.
+    pub access: Access,
+}
+
+const SEARCH: Access = Access::AnyOf(&[Scope::Search]);
+const ENROL: Access = Access::AnyOf(&[Scope::Enrol]);
+const SEARCH_OR_ENROL: Access = Access::AnyOf(&[Scope::Search, Scope::Enrol]);
+const ADMIN: Access = Access::AnyOf(&[Scope::Admin]);
+
+/// Every route. A search key learns which collections there are, but reads people only as results
+/// of a search.
+#[rustfmt::skip]
+pub static ROUTES: [Route; 22] = [
+    route(Path::Collection, Method::POST, Endpoint::CreateCollection, ENROL),
+    route(Path::Collection, Method::DELETE, Endpoint::DeleteCollection, ENROL),
+    route(Path::Collection, Method::GET, Endpoint::ReadCollection, SEARCH_OR_ENROL),
+    route(Path::Collections, Method::GET, Endpoint::ListCollections, SEARCH_OR_ENROL),
+    route(Path::Person, Method::PUT, Endpoint::PutPerson, ENROL),
+    route(Path::Person, Method::GET, Endpoint::ReadPerson, ENROL),
+    route(Path::Person, Method::DELETE, Endpoint::DeletePerson, ENROL),
+    route(Path::Persons, Method::PUT, Endpoint::PutPersons, ENROL),
+    route(Path::Persons, Method::GET, Endpoint::ListPersons, ENROL),
+    route(Path::FaceSearch, Method::POST, Endpoint::FaceSearch, SEARCH),
+    route(Path::MultiFaceSearch, Method::POST, Endpoint::MultiFaceSearch, SEARCH),
+    route(Path::Compare, Method::POST, Endpoint::Compare, SEARCH),
+    route(Path::Keys, Method::GET, Endpoint::ListKeys, ADMIN),
+    route(Path::Keys, Method::POST, Endpoint::AddKey, ADMIN),
+    route(Path::Keys, Method::DELETE, Endpoint::RevokeKey, ADMIN),
+    route(Path::Health, Method::GET, Endpoint::Health, Access::Open),
+    route(Path::Ready, Method::GET, Endpoint::Ready, Access::Open),
+    route(Path::Metrics, Method::GET, Endpoint::Metrics, Access::Metrics),
+    route(Path::OpenApi, Method::GET, Endpoint::OpenApi, Access::Open),
+    route(Path::Docs, Method::GET, Endpoint::Page, Access::Open),
+    route(Path::DocsAsset, Method::GET, Endpoint::Page, Access::Open),
+    route(Path::RapiDoc, Method::GET, Endpoint::Page, Access::Open),
+];
+
+const fn route(path: Path, method: Method, endpoint: Endpoint, access: Access) -> Route {
+    Route { path, method, endpoint, access }
+}
+
+/// The route of a path and a method.
+pub fn find(path: Path, method: &Method) -> Option<&'static Route> {
+    ROUTES.iter().find(|route| route.path == path && route.method == *method)
+}
+
+/// The methods that a path answers, as the header `Allow` wants them.
+pub fn allowed_methods(path: Path) -> String {
+    let methods: Vec<&str> = ROUTES
+        .iter()
+        .filter(|route| route.path == path)
+        .map(|route| route.method.as_str())
+        .collect();
+    methods.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_url_and_what_it_means() {
+        let table = [
+            ("/collection", Some(Path::Collection)),
+            ("/collections", Some(Path::Collections)),
+            ("/person", Some(Path::Person)),
+            ("/persons", Some(Path::Persons)),
+            ("/face-search", Some(Path::FaceSearch)),
+            ("//face-search", Some(Path::FaceSearch)),
+            ("////face-search", Some(Path::FaceSearch)),
+            ("/multi-face-search", Some(Path::MultiFaceSearch)),
+            ("/compare", Some(Path::Compare)),
+            ("/keys", Some(Path::Keys)),
+            ("/health", Some(Path::Health)),
+            ("/ready", Some(Path::Ready)),
+            ("/metrics", Some(Path::Metrics)),
+            ("/openapi.json", Some(Path::OpenApi)),
+            ("/docs", Some(Path::Docs)),
+            ("/docs/page.js", Some(Path::DocsAsset)),
+            ("/docs/../openapi.json", Some(Path::DocsAsset)),
+            ("/rapidoc", Some(Path::RapiDoc)),
+            ("", None),
+            ("*", None),
+            ("/", None),
+            ("//", None),
+            ("/docs/", None),
+            ("/docs/{asset}x/", Some(Path::DocsAsset)),
+            ("face-search", None),
+            ("/face-search/", None),
+            ("/Face-Search", None),
+            ("/face%2Dsearch", None),
+            ("/v1/face-search", None),
+            ("/face-search//", None),
+            ("/collection/staff", None),
+            ("/favicon.ico", None),
+            ("/../etc/passwd", None),
+        ];
+        for (url, expected) in table {
+            assert_eq!(Path::decode(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn every_path_has_a_route_and_no_route_is_there_twice() {
+        for path in Path::ALL {
+            assert_eq!(Path::decode(path.template()), Some(path));
+            assert!(!allowed_methods(path).is_empty(), "{path:?}");
+        }
+        let pairs: BTreeSet<_> =
+            ROUTES.iter().map(|route| (route.path, route.method.as_str())).collect();
+        assert_eq!(pairs.len(), ROUTES.len());
+        assert_eq!(allowed_methods(Path::Collection), "POST, DELETE, GET");
+        assert!(find(Path::FaceSearch, &Method::GET).is_none());
+        assert!(find(Path::FaceSearch, &Method::HEAD).is_none());
+    }
+}

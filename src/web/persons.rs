@@ -1,0 +1,177 @@
+//! People, one at a time: enrol or update, read, delete; and lists of them.
+
+use std::sync::Arc;
+
+use hyper::{Response, body::Bytes};
+
+use crate::face::comparison::ScoreMap;
+use crate::face::template::Template;
+use crate::gallery::names::CollectionName;
+use crate::gallery::person::FaceStorageType;
+use crate::gallery::person::Person;
+use crate::recognition::Recognizer;
+use crate::roster::{Enrolment, EnrolmentMode, Page, Roster, RosterError};
+use crate::store::ImageChange;
+use crate::web::answers::{PersonAnswer, PersonsAnswer};
+use crate::web::base64_image;
+use crate::web::body;
+use crate::web::error::{ApiError, ErrorCode};
+use crate::web::faces::{LivenessDemand, Posted, Seen};
+use crate::web::forms::{PersonForm, PersonKeyForm, person_id_of};
+use crate::web::reply;
+use crate::web::service::{Admitted, Service, collection_name};
+use crate::web::stored_images;
+use crate::web::stored_images::Wanted;
+use crate::web::threshold::Threshold;
+
+/// People on one page of a list, unless the caller says otherwise.
+pub const TAKE_DEFAULT: usize = 20;
+/// Most people on one page of a list.
+pub const TAKE_MAX: usize = 1000;
+
+/// A face that is ready to be stored.
+pub struct PreparedFace {
+    /// Of the one face in the picture.
+    pub template: Template,
+    /// The picture to keep, in the form that was asked for; empty for none.
+    pub kept: Vec<u8>,
+}
+
+impl PreparedFace {
+    /// From a picture that has passed every check.
+    pub fn new(
+        recognizer: &mut Recognizer,
+        seen: Seen,
+        storage: FaceStorageType,
+    ) -> Result<Self, ApiError> {
+        let template = seen.template(recognizer, seen.main_face())?;
+        let kept = match storage {
+            FaceStorageType::NoStorage => Vec::new(),
+            FaceStorageType::StoreThumbnails => seen.thumbnail(seen.main_face()),
+            FaceStorageType::StoreFullImage => seen.file,
+        };
+        Ok(Self { template, kept })
+    }
+
+    /// What the store does with the picture.
+    pub fn image_change(kept: &[u8]) -> ImageChange {
+        if kept.is_empty() { ImageChange::Remove } else { ImageChange::Replace(Arc::from(kept)) }
+    }
+}
+
+/// `PUT /person`
+pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
+    let mut form: PersonForm = body::read(&request.body)?;
+    let collection = collection_name(&form.collection_name)?;
+    service.gallery(&collection)?;
+    let models = service.models()?;
+    let map = models.score_map.clone();
+    let liveness = LivenessDemand::new(form.check_liveness, models.has_liveness);
+    let storage = FaceStorageType::from(form.face_storage_type);
+    let posted = Posted { field: "face_base_64", text: std::mem::take(&mut form.face_base_64) };
+    let face = service
+        .recognise(move |recognizer| {
+            let seen = Seen::new(recognizer, &posted)?;
+            seen.require_one_face()?;
+            seen.require_live(recognizer, liveness)?;
+            PreparedFace::new(recognizer, seen, storage)
+        })
+        .await?;
+    let answer = service
+        .blocking(move |roster| enrol(roster, &collection, form, face, &map))
+        .await?;
+    tracing::info!(collection = answer.collection_name, "person enrolled");
+    reply::ok(&answer)
+}
+
+fn enrol(
+    roster: &Roster,
+    collection: &CollectionName,
+    form: PersonForm,
+    face: PreparedFace,
+    map: &ScoreMap,
+) -> Result<PersonAnswer, ApiError> {
+    let threshold = Threshold { map, least: form.duplicate_check_min_similarity };
+    let mode = if form.add_face { EnrolmentMode::AddFace } else { EnrolmentMode::Replace };
+    let enrolment = Enrolment {
+        id: form.person_id,
+        name: form.person_name,
+        metadata: form.metadata,
+        storage: form.face_storage_type.into(),
+        image: PreparedFace::image_change(&face.kept),
+        template: face.template,
+        mode,
+    };
+    let person = if form.check_duplicates {
+        roster.enrol_unless_duplicate(collection, enrolment, threshold.cosine_min())
+    } else {
+        roster.enrol(collection, vec![enrolment]).map(|mut stored| stored.swap_remove(0))
+    };
+    let person = person.map_err(|error| refusal(error, map))?;
+    tracing::debug!(%collection, person = %person.id, "person enrolled");
+    let kept = Some(base64_image::encode(&face.kept));
+    Ok(PersonAnswer::new(&person, collection.as_str(), kept))
+}
+
+/// A duplicate is answered with who it is and how similar.
+fn refusal(error: RosterError, map: &ScoreMap) -> ApiError {
+    let RosterError::Duplicate(candidate) = error else { return error.into() };
+    ApiError::new(ErrorCode::AlreadyExists)
+        .with("person_id", candidate.person.id.as_str())
+        .with("similarity_score", map.score(candidate.cosine).value().to_string())
+}
+
+/// `GET /person`
+pub async fn read(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
+    let name = request.query.required("collection_name")?;
+    let id = person_id_of(request.query.required("person_id")?)?;
+    let collection = collection_name(name)?;
+    let person = service.gallery(&collection)?;
+    let person = person.member(&id).ok_or_else(|| ApiError::new(ErrorCode::NotFound))?;
+    let wanted = vec![Wanted { id, storage: person.storage }];
+    let image = stored_images::load(service, collection.clone(), wanted).await?.pop();
+    let image = Some(image.unwrap_or_default());
+    reply::ok(&PersonAnswer::of_member(person, collection.as_str(), image))
+}
+
+/// `DELETE /person`: answers who it was, without the picture, which is gone.
+pub async fn delete(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
+    let form: PersonKeyForm = body::read_or_query(&request.body, &request.query)?;
+    let collection = collection_name(&form.collection_name)?;
+    let person: Arc<Person> = service
+        .blocking(move |roster| Ok(roster.delete_person(&collection, &form.person_id)?))
+        .await?;
+    tracing::info!(collection = %form.collection_name, "person deleted");
+    reply::ok(&PersonAnswer::new(&person, &form.collection_name, Some(String::new())))
+}
+
+/// `GET /persons`
+pub async fn list(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
+    let query = &request.query;
+    let name = query.required("collection_name")?;
+    let take = query.number("take", TAKE_DEFAULT)?;
+    if take > TAKE_MAX {
+        return Err(ApiError::invalid("take", "at most 1000"));
+    }
+    let skip = query.number("skip", 0)?;
+    let with_images = query.flag("images")?;
+    let search = query.text("search").unwrap_or_default().to_string();
+    let collection = collection_name(name)?;
+    let searched = collection.clone();
+    // A search walks everybody's names, which is work for a thread that may take its time.
+    let (count, members) = service
+        .blocking(move |roster| Ok(roster.persons(&searched, Page { skip, take, search: &search })?))
+        .await?;
+    let images = if with_images {
+        let wanted = members.iter().map(|m| Wanted { id: m.id.clone(), storage: m.storage });
+        let images = stored_images::load(service, collection.clone(), wanted.collect()).await?;
+        images.into_iter().map(Some).collect()
+    } else {
+        vec![None; members.len()]
+    };
+    let persons = members
+        .iter()
+        .zip(images)
+        .map(|(member, image)| PersonAnswer::of_member(member, collection.as_str(), image));
+    reply::ok(&PersonsAnswer { count, persons: persons.collect() })
+}

@@ -1,0 +1,179 @@
+//! 1:N and N:N: whom does a face, or every face of a picture, resemble?
+//!
+//! Detection, template and the walk over the gallery run in one job of a recognition worker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hyper::{Response, body::Bytes};
+
+use crate::face::comparison::Score;
+use crate::face::comparison::ScoreMap;
+use crate::face::detection::Detection;
+use crate::gallery::Gallery;
+use crate::gallery::names::CollectionName;
+use crate::gallery::names::PersonId;
+use crate::gallery::person::Member;
+use crate::gallery::ranking::Candidate;
+use crate::gallery::ranking::SearchOptions;
+use crate::recognition::Recognizer;
+use crate::web::answers::{FaceAnswer, MatchAnswer, MultiFaceSearchAnswer};
+use crate::web::base64_image;
+use crate::web::body;
+use crate::web::error::{ApiError, ErrorCode};
+use crate::web::faces::{LivenessDemand, Posted, Seen};
+use crate::web::forms::{FaceSearchForm, MultiFaceSearchForm, least_score};
+use crate::web::reply;
+use crate::web::service::{Admitted, Service};
+use crate::web::stored_images;
+use crate::web::stored_images::Wanted;
+use crate::web::threshold::Threshold;
+
+/// `POST /face-search`
+pub async fn one_face(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
+    let form: FaceSearchForm = body::read(&request.body)?;
+    let (collection, gallery) = searched(service, &form.collection_name)?;
+    let models = service.models()?;
+    let map = models.score_map.clone();
+    let least = least_score(form.min_similarity_score, form.min_score);
+    let liveness = LivenessDemand::new(form.check_liveness, models.has_liveness);
+    let posted = Posted { field: "face_base_64", text: form.face_base_64 };
+    let results_max = form.max_results;
+    let matches = service
+        .recognise(move |recognizer| {
+            let seen = Seen::new(recognizer, &posted)?;
+            seen.require_live(recognizer, liveness)?;
+            let template = seen.template(recognizer, seen.main_face())?;
+            let threshold = Threshold { map: &map, least };
+            let options = SearchOptions { cosine_min: threshold.cosine_min(), results_max };
+            Ok(ranked(gallery.search(&template, options), threshold))
+        })
+        .await?;
+    reply::ok(&with_images(service, collection, matches).await?)
+}
+
+/// `POST /multi-face-search`
+pub async fn every_face(
+    service: &Service,
+    request: &Admitted,
+) -> Result<Response<Bytes>, ApiError> {
+    let form: MultiFaceSearchForm = body::read(&request.body)?;
+    if form.check_liveness {
+        let detail = "liveness is not tested here; leave the field out, or use /face-search";
+        return Err(ApiError::invalid("check_liveness", detail));
+    }
+    let (collection, gallery) = searched(service, &form.collection_name)?;
+    let map = service.models()?.score_map.clone();
+    let least = least_score(form.min_similarity_score, form.min_score);
+    let posted = Posted { field: "multi_face_img_base_64", text: form.multi_face_img_base_64 };
+    let found = service
+        .recognise(move |recognizer| {
+            search_every_face(recognizer, &posted, &gallery, Threshold { map: &map, least })
+        })
+        .await?;
+    reply::ok(&multi_face_answer(service, collection, found).await?)
+}
+
+/// A person above the threshold.
+struct Match {
+    person: Arc<Member>,
+    score: Score,
+}
+
+/// A face of a picture, and either whom it matches or what it looks like.
+struct FoundFace {
+    face: Detection,
+    outcome: Result<Match, Vec<u8>>,
+}
+
+fn searched(service: &Service, name: &str) -> Result<(CollectionName, Arc<Gallery>), ApiError> {
+    let not_found = || ApiError::new(ErrorCode::NotFound);
+    // An impossible name is an unknown one: a search does not tell them apart.
+    let name = CollectionName::new(name).map_err(|_| not_found())?;
+    let gallery = service.roster().gallery(&name).ok_or_else(not_found)?;
+    Ok((name, gallery))
+}
+
+/// Candidates that reach the threshold, by decreasing score, ties by id. The gallery sorts by
+/// cosine; at the ends of the score map different cosines have one score.
+fn ranked(candidates: Vec<Candidate>, threshold: Threshold<'_>) -> Vec<Match> {
+    let mut matches: Vec<Match> = candidates
+        .into_iter()
+        .filter_map(|candidate| {
+            let score = threshold.accept(candidate.cosine)?;
+            Some(Match { person: candidate.person, score })
+        })
+        .collect();
+    matches.sort_by(|a, b| {
+        b.score.value().total_cmp(&a.score.value()).then_with(|| a.person.id.cmp(&b.person.id))
+    });
+    matches
+}
+
+fn search_every_face(
+    recognizer: &mut Recognizer,
+    posted: &Posted,
+    gallery: &Gallery,
+    threshold: Threshold<'_>,
+) -> Result<Vec<FoundFace>, ApiError> {
+    let seen = Seen::new(recognizer, posted)?;
+    let templates: Result<Vec<_>, _> =
+        seen.faces.iter().map(|face| seen.template(recognizer, face)).collect();
+    let options = SearchOptions { cosine_min: threshold.cosine_min(), results_max: 1 };
+    let candidates = gallery.search_many(&templates?, options);
+    let found = seen.faces.iter().zip(candidates).map(|(face, candidates)| FoundFace {
+        face: *face,
+        outcome: ranked(candidates, threshold)
+            .into_iter()
+            .next()
+            .ok_or_else(|| seen.thumbnail(face)),
+    });
+    Ok(found.collect())
+}
+
+async fn multi_face_answer(
+    service: &Service,
+    collection: CollectionName,
+    found: Vec<FoundFace>,
+) -> Result<MultiFaceSearchAnswer, ApiError> {
+    let mut faces = Vec::new();
+    let mut matches = Vec::new();
+    let mut thumbnails = Vec::new();
+    for FoundFace { face, outcome } in found {
+        faces.push(FaceAnswer::new(&face, outcome.as_ref().ok().map(|m| (&m.person.id, m.score))));
+        match outcome {
+            Ok(matched) => matches.push(matched),
+            Err(thumbnail) => thumbnails.push(base64_image::encode(&thumbnail)),
+        }
+    }
+    matches.sort_by(|a, b| b.score.value().total_cmp(&a.score.value()));
+    Ok(MultiFaceSearchAnswer {
+        person_search_results: with_images(service, collection, matches).await?,
+        unrecognized_face_thumbnails_base_64: thumbnails,
+        faces,
+    })
+}
+
+/// Matches as they are sent. Each person's picture is read once, however many faces match them.
+async fn with_images(
+    service: &Service,
+    collection: CollectionName,
+    matches: Vec<Match>,
+) -> Result<Vec<MatchAnswer>, ApiError> {
+    let mut images: BTreeMap<PersonId, String> = BTreeMap::new();
+    let wanted = matches
+        .iter()
+        .filter(|m| images.insert(m.person.id.clone(), String::new()).is_none())
+        .map(|m| Wanted { id: m.person.id.clone(), storage: m.person.storage })
+        .collect::<Vec<_>>();
+    let ids: Vec<PersonId> = wanted.iter().map(|person| person.id.clone()).collect();
+    images.extend(ids.into_iter().zip(stored_images::load(service, collection, wanted).await?));
+    let answers = matches.into_iter().map(|matched| MatchAnswer {
+        face_base_64: images.get(&matched.person.id).cloned().unwrap_or_default(),
+        metadata: matched.person.metadata.clone(),
+        person_id: matched.person.id.to_string(),
+        person_name: matched.person.name.clone(),
+        similarity_score: matched.score.value(),
+    });
+    Ok(answers.collect())
+}

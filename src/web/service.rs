@@ -1,0 +1,235 @@
+//! Answers complete requests: finds the endpoint, checks the caller, calls the handler.
+//!
+//! Knows no sockets: the server collects bodies up to its limit and hands them over, tests build
+//! requests by hand. Every answer is JSON with an object or an array, except the two pages, their
+//! assets and `/metrics`.
+//!
+//! The order of the checks is the contract's: route and method, key, form, collection, picture,
+//! face, liveness, duplicate. The size of the body comes before all of them, in the server, which
+//! answers [`Service::too_large`].
+
+use std::sync::Arc;
+
+use hyper::{Request, Response, body::Bytes};
+use tokio::task;
+
+use crate::config::MetricsAccess;
+use crate::gallery::Gallery;
+use crate::gallery::names::CollectionName;
+use crate::recognition::RecognitionInfo;
+use crate::recognition::Recognizer;
+use crate::recognition::pool::{Lane, RecognizerPool};
+use crate::roster::Roster;
+use crate::web::auth;
+use crate::web::auth::Caller;
+use crate::web::bulk;
+use crate::web::collections;
+use crate::web::compare;
+use crate::web::error::{ApiError, ErrorCode};
+use crate::web::keys;
+use crate::web::openapi;
+use crate::web::path;
+use crate::web::path::{Access, Endpoint, Path};
+use crate::web::persons;
+use crate::web::query::Query;
+use crate::web::search;
+use crate::web::system;
+
+/// What answers with recognition.
+#[derive(Clone)]
+pub enum Recognition {
+    /// Models are loaded.
+    Ready(RecognizerPool),
+    /// They are not, and this is why. Endpoints that need them answer `ERR_INTERNAL_ERROR` with
+    /// the reason in `metadata`; everything else works.
+    Unavailable {
+        /// Names what is missing and the remedy.
+        reason: String,
+    },
+}
+
+/// What the daemon knows of the device, for `/ready`.
+pub trait Status: Send + Sync {
+    /// The configured cameras.
+    fn cameras(&self) -> Vec<ComponentStatus>;
+    /// The broker; `None` when MQTT is off.
+    fn broker(&self) -> Option<ComponentStatus>;
+}
+
+/// A part of the device that comes and goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComponentStatus {
+    /// Name in the configuration. `/ready` shows it to everyone.
+    pub name: String,
+    /// Whether it works at this moment.
+    pub up: bool,
+}
+
+/// The text of `/metrics` at this moment.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Content type and body of a page or asset, by its path (`/docs`, `/docs/…`, `/rapidoc`).
+pub type PageSource = fn(path: &str) -> Option<(&'static str, Bytes)>;
+
+/// What the service is told by the daemon.
+pub struct ServiceOptions {
+    /// The numbers of `/metrics`.
+    pub metrics: MetricsText,
+    /// Who may read them.
+    pub metrics_access: MetricsAccess,
+    /// What `/ready` says of cameras and broker.
+    pub status: Arc<dyn Status>,
+    /// The browsable pages and their assets.
+    pub pages: PageSource,
+}
+
+/// The HTTP service without its server. One for all connections, behind an `Arc`.
+pub struct Service {
+    roster: Arc<Roster>,
+    recognition: Recognition,
+    options: ServiceOptions,
+    openapi: Bytes,
+}
+
+/// The body and query of a request whose caller has been let in.
+pub struct Admitted {
+    /// The complete body.
+    pub body: Bytes,
+    /// The decoded query.
+    pub query: Query,
+}
+
+impl Service {
+    /// A service over the people of `roster`.
+    pub fn new(roster: Arc<Roster>, recognition: Recognition, options: ServiceOptions) -> Self {
+        Self {
+            roster,
+            recognition,
+            options,
+            openapi: openapi::document().into(),
+        }
+    }
+
+    /// Answers one request, whose body is complete and within the server's limit.
+    pub async fn handle(&self, request: Request<Bytes>, caller: Caller) -> Response<Bytes> {
+        match self.answer(request, caller).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        }
+    }
+
+    /// The answer to a request whose body is over the server's limit. The key is not looked at.
+    pub fn too_large() -> Response<Bytes> {
+        ApiError::new(ErrorCode::PayloadIsTooLarge).into_response()
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Bytes>,
+        caller: Caller,
+    ) -> Result<Response<Bytes>, ApiError> {
+        let (head, body) = request.into_parts();
+        let path = Path::decode(head.uri.path());
+        let path = path.ok_or_else(|| ApiError::new(ErrorCode::RouteNotFound))?;
+        let route = path::find(path, &head.method)
+            .ok_or_else(|| ApiError::method_not_allowed(&path::allowed_methods(path)))?;
+        let access = match route.access {
+            Access::Metrics => auth::metrics_access(self.options.metrics_access, caller),
+            access => access,
+        };
+        auth::authorise(&self.roster, &head.headers, caller, access)?;
+        if route.endpoint == Endpoint::Page {
+            return system::page(self, head.uri.path());
+        }
+        let query = Query::parse(head.uri.query())?;
+        self.dispatch(route.endpoint, Admitted { body, query }).await
+    }
+
+    async fn dispatch(
+        &self,
+        endpoint: Endpoint,
+        request: Admitted,
+    ) -> Result<Response<Bytes>, ApiError> {
+        match endpoint {
+            Endpoint::CreateCollection => collections::create(self, &request).await,
+            Endpoint::DeleteCollection => collections::delete(self, &request).await,
+            Endpoint::ReadCollection => collections::read(self, &request),
+            Endpoint::ListCollections => collections::list(self),
+            Endpoint::PutPerson => persons::put(self, &request).await,
+            Endpoint::ReadPerson => persons::read(self, &request).await,
+            Endpoint::DeletePerson => persons::delete(self, &request).await,
+            Endpoint::PutPersons => bulk::put(self, &request).await,
+            Endpoint::ListPersons => persons::list(self, &request).await,
+            Endpoint::FaceSearch => search::one_face(self, &request).await,
+            Endpoint::MultiFaceSearch => search::every_face(self, &request).await,
+            Endpoint::Compare => compare::compare(self, &request).await,
+            Endpoint::ListKeys => keys::list(self),
+            Endpoint::AddKey => keys::add(self, &request).await,
+            Endpoint::RevokeKey => keys::revoke(self, &request).await,
+            Endpoint::Health => system::health(),
+            Endpoint::Ready => system::ready(self),
+            Endpoint::Metrics => Ok(system::metrics(self)),
+            Endpoint::OpenApi => Ok(system::openapi(self)),
+            Endpoint::Page => Err(ApiError::new(ErrorCode::RouteNotFound)),
+        }
+    }
+
+    /// The people, galleries and keys.
+    pub(crate) fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// What the daemon told.
+    pub(crate) fn options(&self) -> &ServiceOptions {
+        &self.options
+    }
+
+    /// The OpenAPI document.
+    pub(crate) fn openapi_document(&self) -> Bytes {
+        self.openapi.clone()
+    }
+
+    /// The workers, or `ERR_INTERNAL_ERROR` with the reason why there are none.
+    pub(crate) fn pool(&self) -> Result<&RecognizerPool, ApiError> {
+        match &self.recognition {
+            Recognition::Ready(pool) => Ok(pool),
+            Recognition::Unavailable { reason } => {
+                Err(ApiError::new(ErrorCode::InternalError).with("reason", reason))
+            }
+        }
+    }
+
+    /// The models in use.
+    pub(crate) fn models(&self) -> Result<&RecognitionInfo, ApiError> {
+        Ok(self.pool()?.info())
+    }
+
+    /// Runs a job on a recognition worker; a full queue is `ERR_TOO_MANY_REQUESTS`.
+    pub(crate) async fn recognise<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Recognizer) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.pool()?.run(Lane::Request, job).await?
+    }
+
+    /// Runs something that waits for the disk, off the network tasks.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Roster) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let roster = Arc::clone(&self.roster);
+        task::spawn_blocking(move || work(&roster)).await.map_err(|error| {
+            ApiError::internal(&error)
+        })?
+    }
+
+    /// The snapshot of a collection whose name must at least be possible.
+    pub(crate) fn gallery(&self, name: &CollectionName) -> Result<Arc<Gallery>, ApiError> {
+        self.roster.gallery(name).ok_or_else(|| ApiError::new(ErrorCode::NotFound))
+    }
+}
+
+/// A collection's name, or `ERR_INVALID_COLLECTION_NAME`.
+pub(crate) fn collection_name(name: &str) -> Result<CollectionName, ApiError> {
+    CollectionName::new(name).map_err(|_| ApiError::new(ErrorCode::InvalidCollectionName))
+}

@@ -1,0 +1,56 @@
+//! The service about itself: health, readiness, metrics, its description and its pages.
+
+use hyper::{Response, StatusCode, body::Bytes};
+
+use crate::web::answers::{ComponentAnswer, HealthAnswer, ReadyAnswer};
+use crate::web::error::{ApiError, ErrorCode};
+use crate::web::reply;
+use crate::web::service::{ComponentStatus, Service};
+
+/// The media type of the Prometheus text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// `GET /health`: the process answers.
+pub fn health() -> Result<Response<Bytes>, ApiError> {
+    reply::ok(&HealthAnswer { status: "ok", version: env!("CARGO_PKG_VERSION") })
+}
+
+/// `GET /ready`: faces can be recognised. Without models it is `ERR_INTERNAL_ERROR` with the
+/// reason; a camera or broker that is away leaves the service ready, because HTTP still works.
+pub fn ready(service: &Service) -> Result<Response<Bytes>, ApiError> {
+    let models = service.models()?;
+    let collections = service.roster().collections();
+    let status = &service.options().status;
+    reply::ok(&ReadyAnswer {
+        status: "ok",
+        pack: models.pack.clone(),
+        notice: models.notice.clone(),
+        liveness: models.has_liveness,
+        collections: collections.len(),
+        num_persons: collections.iter().map(|(_, persons)| persons).sum(),
+        cameras: status.cameras().into_iter().map(component).collect(),
+        broker: status.broker().map(component),
+    })
+}
+
+/// `GET /metrics`
+pub fn metrics(service: &Service) -> Response<Bytes> {
+    reply::with_type(StatusCode::OK, METRICS_TYPE, (service.options().metrics)().into())
+}
+
+/// `GET /openapi.json`
+pub fn openapi(service: &Service) -> Response<Bytes> {
+    reply::with_type(StatusCode::OK, "application/json", service.openapi_document())
+}
+
+/// `GET /docs`, `GET /rapidoc` and what they load.
+pub fn page(service: &Service, url_path: &str) -> Result<Response<Bytes>, ApiError> {
+    let path = format!("/{}", url_path.trim_start_matches('/'));
+    let found = (service.options().pages)(&path);
+    let (content_type, body) = found.ok_or_else(|| ApiError::new(ErrorCode::RouteNotFound))?;
+    Ok(reply::with_type(StatusCode::OK, content_type, body))
+}
+
+fn component(status: ComponentStatus) -> ComponentAnswer {
+    ComponentAnswer { name: status.name, up: status.up }
+}
