@@ -1,1 +1,381 @@
-//! The form of records and tables, their version, and the way from older versions.
+//! The form of tables and records, their version, and the way from older versions.
+//!
+//! Every table maps bytes to bytes. `meta` is open: it holds what must be read before the key is
+//! known to be right, and counters. The values of all other tables are sealed; their keys are
+//! record ids that tell nothing (see `vault`), or sequence numbers.
+//!
+//! | table | key | sealed value |
+//! |---|---|---|
+//! | `collections` | id of the collection | its name |
+//! | `persons` | id of the collection, id of the person | the person, without picture |
+//! | `images` | as in `persons` | the picture file |
+//! | `keys` | id of the API key | its record |
+//! | `events` | sequence number, big-endian | the event |
+//!
+//! The ids of a collection's people begin with the collection's id, so a collection is one range.
+//!
+//! A record begins with a byte that tells its form, 1 until now. Numbers are little-endian, text is
+//! its length in bytes (`u32`) and UTF-8. Events are JSON, since their form is a published contract
+//! that grows by optional fields. Decoding checks every length against what is there before it
+//! allocates, and refuses what is left over: whatever the bytes, it answers and never panics.
+
+use std::collections::BTreeMap;
+
+use redb::TableDefinition;
+use thiserror::Error;
+
+use crate::access::event::Event;
+use crate::clock::UtcTime;
+use crate::face::template::Template;
+use crate::gallery::names::{CollectionName, PersonId};
+use crate::gallery::person::{
+    EmbeddingModelId, FaceStorageType, Person, REFERENCES_PER_PERSON_MAX, Reference,
+};
+use crate::store::vault::{RECORD_ID_BYTES, RecordId};
+use crate::store::{KeyRecord, Scope};
+
+/// Version that this program writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The steps from every older version to [`SCHEMA_VERSION`], in order.
+pub const MIGRATIONS: &[Migration] = &[];
+
+/// A table of bytes.
+pub type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// What is not sealed: version, key check, counters.
+pub const META: TableDefinition<'static, &'static str, &'static [u8]> =
+    TableDefinition::new("meta");
+/// Collections.
+pub const COLLECTIONS: SealedTable = SealedTable("collections");
+/// People.
+pub const PERSONS: SealedTable = SealedTable("persons");
+/// Pictures.
+pub const IMAGES: SealedTable = SealedTable("images");
+/// API keys.
+pub const KEYS: SealedTable = SealedTable("keys");
+/// The event log.
+pub const EVENTS: SealedTable = SealedTable("events");
+/// All tables with sealed values.
+pub const SEALED_TABLES: [SealedTable; 5] = [COLLECTIONS, PERSONS, IMAGES, KEYS, EVENTS];
+
+/// `meta`: version of everything else, `u32`.
+pub const META_VERSION: &str = "schema_version";
+/// `meta`: tells whether a key is the right one without opening anything.
+pub const META_KEY_CHECK: &str = "key_check";
+/// `meta`: a sealed text that is known beforehand; tells a wrong key from a damaged file.
+pub const META_CANARY: &str = "canary";
+/// `meta`: number of durable changes, `u64`.
+pub const META_COMMITS: &str = "commits";
+/// `meta`: present while a scrub is owed.
+pub const META_SCRUB_OWED: &str = "scrub_owed";
+/// `meta`: sequence number that was given last, `u64`.
+pub const META_EVENT_NEWEST: &str = "event_newest";
+/// `meta`: events that were dropped, `u64`.
+pub const META_EVENTS_DROPPED: &str = "events_dropped";
+
+/// What the canary says.
+pub const CANARY: &[u8] = b"facelatch store";
+
+const FORM: u8 = 1;
+/// Bytes of a person's key: the collection's id and the person's.
+pub const PERSON_KEY_BYTES: usize = 2 * RECORD_ID_BYTES;
+
+/// A table whose values are sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedTable(&'static str);
+
+impl SealedTable {
+    /// Its name, which is part of what every value in it is sealed with.
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
+
+    /// For opening it in a transaction.
+    pub const fn definition(self) -> Table {
+        TableDefinition::new(self.0)
+    }
+}
+
+/// One step of a migration: how each record of version `from` becomes one of `from + 1`.
+///
+/// A step runs in one transaction that also writes the new version, so a power cut leaves the old
+/// version or the new one. Keys stay what they are.
+#[derive(Clone, Copy)]
+pub struct Migration {
+    /// The older version.
+    pub from: u32,
+    /// Makes a new plain record of an old one.
+    pub rewrite: fn(SealedTable, &[u8]) -> Result<Vec<u8>, RecordError>,
+}
+
+/// Why bytes are not a record, or a value cannot become one.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// Cut short.
+    #[error("it ends too early")]
+    Truncated,
+    /// Something follows the end.
+    #[error("{0} bytes are left over")]
+    TrailingBytes(usize),
+    /// A form of a later version, or no record at all.
+    #[error("it has the unknown form {0}")]
+    UnknownForm(u8),
+    /// A field holds what it must not hold.
+    #[error("the field `{field}` is not valid: {reason}")]
+    Field {
+        /// Name of the field.
+        field: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Key of a person and of the person's picture.
+pub fn person_key(collection: &RecordId, person: &RecordId) -> [u8; PERSON_KEY_BYTES] {
+    let mut key = [0; PERSON_KEY_BYTES];
+    key[..RECORD_ID_BYTES].copy_from_slice(collection);
+    key[RECORD_ID_BYTES..].copy_from_slice(person);
+    key
+}
+
+/// First and last key that people of a collection can have.
+pub fn collection_range(collection: &RecordId) -> ([u8; PERSON_KEY_BYTES], [u8; PERSON_KEY_BYTES]) {
+    (
+        person_key(collection, &[0; RECORD_ID_BYTES]),
+        person_key(collection, &[u8::MAX; RECORD_ID_BYTES]),
+    )
+}
+
+/// Key of an event; sorts by sequence number.
+pub fn event_key(seq: u64) -> [u8; 8] {
+    seq.to_be_bytes()
+}
+
+/// Sequence number of an event's key.
+pub fn event_seq(key: &[u8]) -> Result<u64, RecordError> {
+    let bytes = key.try_into().map_err(|_| RecordError::Truncated)?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// A collection as a record.
+pub fn encode_collection(name: &CollectionName) -> Result<Vec<u8>, RecordError> {
+    let mut out = Writer::new();
+    out.text("name", name.as_str())?;
+    Ok(out.0)
+}
+
+/// The collection of a record.
+pub fn decode_collection(bytes: &[u8]) -> Result<CollectionName, RecordError> {
+    let mut input = Reader::new(bytes)?;
+    let name = CollectionName::new(input.text("name")?).map_err(|error| invalid("name", &error))?;
+    input.end()?;
+    Ok(name)
+}
+
+/// A person as a record.
+pub fn encode_person(person: &Person) -> Result<Vec<u8>, RecordError> {
+    let mut out = Writer::new();
+    out.text("id", person.id.as_str())?;
+    out.text("name", &person.name)?;
+    out.count("metadata", person.metadata.len())?;
+    for (key, value) in &person.metadata {
+        out.text("metadata", key)?;
+        out.text("metadata", value)?;
+    }
+    out.byte(match person.storage {
+        FaceStorageType::NoStorage => 0,
+        FaceStorageType::StoreThumbnails => 1,
+        FaceStorageType::StoreFullImage => 2,
+    });
+    out.time(person.created);
+    out.time(person.updated);
+    references_allowed(person.references.len())?;
+    out.count("references", person.references.len())?;
+    for reference in &person.references {
+        out.text("model", &reference.model.0)?;
+        out.count("template", reference.template.dimension())?;
+        for value in reference.template.values() {
+            out.0.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+    Ok(out.0)
+}
+
+/// The person of a record.
+pub fn decode_person(bytes: &[u8]) -> Result<Person, RecordError> {
+    let mut input = Reader::new(bytes)?;
+    let id = PersonId::new(input.text("id")?).map_err(|error| invalid("id", &error))?;
+    let name = input.text("name")?.to_string();
+    let mut metadata = BTreeMap::new();
+    for _ in 0..input.count()? {
+        let key = input.text("metadata")?.to_string();
+        metadata.insert(key, input.text("metadata")?.to_string());
+    }
+    let storage = match input.byte()? {
+        0 => FaceStorageType::NoStorage,
+        1 => FaceStorageType::StoreThumbnails,
+        2 => FaceStorageType::StoreFullImage,
+        other => return Err(invalid("storage", &other)),
+    };
+    let (created, updated) = (input.time()?, input.time()?);
+    let count = input.count()?;
+    references_allowed(count)?;
+    let references = (0..count).map(|_| decode_reference(&mut input)).collect::<Result<_, _>>()?;
+    input.end()?;
+    Ok(Person { id, name, metadata, storage, references, created, updated })
+}
+
+fn decode_reference(input: &mut Reader<'_>) -> Result<Reference, RecordError> {
+    let model = EmbeddingModelId(input.text("model")?.to_string());
+    let dimension = input.count()?;
+    let bytes = input.take(dimension.checked_mul(4).ok_or(RecordError::Truncated)?)?;
+    let values: Vec<f32> =
+        bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+    let template =
+        Template::from_embedding(&values).map_err(|error| invalid("template", &error))?;
+    Ok(Reference { template, model })
+}
+
+fn references_allowed(count: usize) -> Result<(), RecordError> {
+    if (1..=REFERENCES_PER_PERSON_MAX).contains(&count) {
+        return Ok(());
+    }
+    Err(invalid("references", &format!("{count} reference faces")))
+}
+
+/// An API key as a record.
+pub fn encode_key(key: &KeyRecord) -> Result<Vec<u8>, RecordError> {
+    let mut out = Writer::new();
+    out.text("id", &key.id)?;
+    out.text("name", &key.name)?;
+    out.0.extend_from_slice(&key.sha256);
+    out.time(key.created);
+    out.count("scopes", key.scopes.len())?;
+    for scope in &key.scopes {
+        out.byte(match scope {
+            Scope::Search => 0,
+            Scope::Enrol => 1,
+            Scope::Events => 2,
+            Scope::Door => 3,
+            Scope::Admin => 4,
+        });
+    }
+    Ok(out.0)
+}
+
+/// The API key of a record.
+pub fn decode_key(bytes: &[u8]) -> Result<KeyRecord, RecordError> {
+    let mut input = Reader::new(bytes)?;
+    let id = input.text("id")?.to_string();
+    let name = input.text("name")?.to_string();
+    let sha256 = input.array::<32>()?;
+    let created = input.time()?;
+    let count = input.count()?;
+    let scopes = input
+        .take(count)?
+        .iter()
+        .map(|code| match code {
+            0 => Ok(Scope::Search),
+            1 => Ok(Scope::Enrol),
+            2 => Ok(Scope::Events),
+            3 => Ok(Scope::Door),
+            4 => Ok(Scope::Admin),
+            other => Err(invalid("scopes", other)),
+        })
+        .collect::<Result<_, _>>()?;
+    input.end()?;
+    Ok(KeyRecord { id, name, sha256, scopes, created })
+}
+
+/// An event as a record.
+pub fn encode_event(event: &Event) -> Result<Vec<u8>, RecordError> {
+    let mut out = Writer::new();
+    serde_json::to_writer(&mut out.0, event).map_err(|error| invalid("event", &error))?;
+    Ok(out.0)
+}
+
+/// The event of a record.
+pub fn decode_event(bytes: &[u8]) -> Result<Event, RecordError> {
+    let input = Reader::new(bytes)?;
+    serde_json::from_slice(input.0).map_err(|error| invalid("event", &error))
+}
+
+fn invalid(field: &'static str, reason: &dyn std::fmt::Display) -> RecordError {
+    RecordError::Field { field, reason: reason.to_string() }
+}
+
+/// Writes the fields of a record after its form.
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new() -> Self {
+        Self(vec![FORM])
+    }
+
+    fn byte(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    fn time(&mut self, time: UtcTime) {
+        self.0.extend_from_slice(&time.as_millis().to_le_bytes());
+    }
+
+    fn count(&mut self, field: &'static str, count: usize) -> Result<(), RecordError> {
+        let count = u32::try_from(count).map_err(|error| invalid(field, &error))?;
+        self.0.extend_from_slice(&count.to_le_bytes());
+        Ok(())
+    }
+
+    fn text(&mut self, field: &'static str, text: &str) -> Result<(), RecordError> {
+        self.count(field, text.len())?;
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// What is left to read of a record.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&FORM, rest)) => Ok(Self(rest)),
+            Some((&form, _)) => Err(RecordError::UnknownForm(form)),
+            None => Err(RecordError::Truncated),
+        }
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], RecordError> {
+        let (taken, rest) = self.0.split_at_checked(bytes).ok_or(RecordError::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(RecordError::Truncated)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, RecordError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn time(&mut self) -> Result<UtcTime, RecordError> {
+        self.array().map(|bytes| UtcTime::from_millis(i64::from_le_bytes(bytes)))
+    }
+
+    fn count(&mut self) -> Result<usize, RecordError> {
+        self.array().map(|bytes| u32::from_le_bytes(bytes) as usize)
+    }
+
+    fn text(&mut self, field: &'static str) -> Result<&'a str, RecordError> {
+        let length = self.count()?;
+        std::str::from_utf8(self.take(length)?).map_err(|error| invalid(field, &error))
+    }
+
+    fn end(self) -> Result<(), RecordError> {
+        if self.0.is_empty() { Ok(()) } else { Err(RecordError::TrailingBytes(self.0.len())) }
+    }
+}

@@ -1,0 +1,122 @@
+//! The event log: a ring of sealed events, numbered without gaps and never twice.
+
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
+
+use crate::access::event::Event;
+use crate::clock::UtcTime;
+use crate::store::database::{Database, damaged, meta, not_sealed, refused};
+use crate::store::schema::{self, EVENTS, META, META_EVENT_NEWEST, META_EVENTS_DROPPED};
+use crate::store::{EventBounds, StoreError};
+
+impl Database {
+    /// Appends an event and drops the oldest ones if the log is full.
+    ///
+    /// What is dropped here owes no scrub: a full log would owe one for every event. Its sealed
+    /// bytes stay in free pages until they are written over or the next scrub comes.
+    pub(super) fn append(&self, tx: &WriteTransaction, event: &Event) -> Result<u64, StoreError> {
+        let mut meta = tx.open_table(META).map_err(refused)?;
+        let seq = meta::counter(&meta, META_EVENT_NEWEST)? + 1;
+        let numbered = Event { seq, ..event.clone() };
+        let plain = schema::encode_event(&numbered).map_err(|error| not_sealed(EVENTS, &error))?;
+        let key = schema::event_key(seq);
+        let sealed = self.seal(EVENTS, &key, &plain)?;
+        let mut events = tx.open_table(EVENTS.definition()).map_err(refused)?;
+        events.insert(key.as_slice(), sealed.as_slice()).map_err(refused)?;
+        let mut dropped = 0;
+        while events.len().map_err(refused)? > self.events_max {
+            events.pop_first().map_err(refused)?;
+            dropped += 1;
+        }
+        count_dropped(&mut meta, dropped)?;
+        meta::set_counter(&mut meta, META_EVENT_NEWEST, seq)?;
+        Ok(seq)
+    }
+
+    /// Drops the oldest events that were decided before a time; answers whether there were any.
+    pub(super) fn drop_events(
+        &self,
+        tx: &WriteTransaction,
+        before: UtcTime,
+    ) -> Result<bool, StoreError> {
+        let mut events = tx.open_table(EVENTS.definition()).map_err(refused)?;
+        let mut dropped = 0;
+        loop {
+            let old = match events.first().map_err(refused)? {
+                Some((key, sealed)) => self.event(key.value(), sealed.value())?.t_decision < before,
+                None => false,
+            };
+            if !old {
+                break;
+            }
+            events.pop_first().map_err(refused)?;
+            dropped += 1;
+        }
+        let mut meta = tx.open_table(META).map_err(refused)?;
+        count_dropped(&mut meta, dropped)?;
+        Ok(dropped > 0)
+    }
+
+    /// Brings a log that was larger by an earlier configuration down to its size.
+    pub(super) fn trim_events(&self) -> Result<(), StoreError> {
+        let held = self.read(|tx| {
+            tx.open_table(EVENTS.definition()).map_err(refused)?.len().map_err(refused)
+        })?;
+        if held <= self.events_max {
+            return Ok(());
+        }
+        self.write(|tx| {
+            let mut events = tx.open_table(EVENTS.definition()).map_err(refused)?;
+            for _ in self.events_max..held {
+                events.pop_first().map_err(refused)?;
+            }
+            let mut meta = tx.open_table(META).map_err(refused)?;
+            count_dropped(&mut meta, held - self.events_max)?;
+            drop(meta);
+            meta::owe_scrub(tx)
+        })
+    }
+
+    pub(super) fn list_events(
+        &self,
+        tx: &ReadTransaction,
+        after_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let Some(first) = after_seq.checked_add(1) else { return Ok(Vec::new()) };
+        let events = tx.open_table(EVENTS.definition()).map_err(refused)?;
+        let range = events.range(schema::event_key(first).as_slice()..).map_err(refused)?;
+        let mut listed = Vec::new();
+        for entry in range.take(limit) {
+            let (key, sealed) = entry.map_err(refused)?;
+            listed.push(self.event(key.value(), sealed.value())?);
+        }
+        Ok(listed)
+    }
+
+    pub(super) fn bounds(tx: &ReadTransaction) -> Result<EventBounds, StoreError> {
+        let events = tx.open_table(EVENTS.definition()).map_err(refused)?;
+        let meta = tx.open_table(META).map_err(refused)?;
+        let newest_seq = meta::counter(&meta, META_EVENT_NEWEST)?;
+        let oldest_seq = match events.first().map_err(refused)? {
+            Some((key, _)) => {
+                schema::event_seq(key.value()).map_err(|error| damaged(EVENTS, &error))?
+            }
+            None => newest_seq + 1,
+        };
+        let dropped = meta::counter(&meta, META_EVENTS_DROPPED)?;
+        Ok(EventBounds { oldest_seq, newest_seq, dropped })
+    }
+
+    fn event(&self, key: &[u8], sealed: &[u8]) -> Result<Event, StoreError> {
+        let plain = self.unseal(EVENTS, key, sealed)?;
+        schema::decode_event(&plain).map_err(|error| damaged(EVENTS, &error))
+    }
+}
+
+fn count_dropped(meta: &mut meta::MetaTable<'_>, more: u64) -> Result<(), StoreError> {
+    if more == 0 {
+        return Ok(());
+    }
+    let dropped = meta::counter(meta, META_EVENTS_DROPPED)?;
+    meta::set_counter(meta, META_EVENTS_DROPPED, dropped.saturating_add(more))
+}

@@ -1,0 +1,69 @@
+//! From an older schema version to the present one.
+
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+
+use crate::store::StoreError;
+use crate::store::database::{Database, damaged, meta, not_sealed, refused};
+use crate::store::schema::{META, Migration, SEALED_TABLES, SealedTable};
+use crate::store::vault::Place;
+
+impl Database {
+    /// Runs the steps that are missing, each in one durable transaction.
+    pub(super) fn migrate(&self) -> Result<(), StoreError> {
+        loop {
+            let version = self.with_live(|database| {
+                let tx = database.begin_read().map_err(refused)?;
+                meta::version(&tx.open_table(META).map_err(refused)?)
+            })?;
+            if version == self.schema.version {
+                return Ok(());
+            }
+            let step = self.schema.migrations.iter().find(|step| step.from == version);
+            let step = step.ok_or_else(|| StoreError::Corrupt {
+                reason: format!("its schema version is {version}, which never existed"),
+            })?;
+            self.write(|tx| self.run(tx, step))?;
+            tracing::info!(from = step.from, to = step.from + 1, "store_migrated");
+        }
+    }
+
+    /// Every record is opened as the old version and sealed as the new one, which is part of what
+    /// it is sealed with.
+    fn run(&self, tx: &WriteTransaction, step: &Migration) -> Result<(), StoreError> {
+        for table in SEALED_TABLES {
+            let mut records = tx.open_table(table.definition()).map_err(refused)?;
+            let mut next = records.first().map_err(refused)?.map(|(key, _)| key.value().to_vec());
+            while let Some(key) = next {
+                let sealed = records.get(key.as_slice()).map_err(refused)?;
+                let sealed = sealed.map(|sealed| self.rewrite(step, table, &key, sealed.value()));
+                if let Some(sealed) = sealed.transpose()? {
+                    records.insert(key.as_slice(), sealed.as_slice()).map_err(refused)?;
+                }
+                // A zero byte more is the least key above this one.
+                let above = [key.as_slice(), &[0]].concat();
+                let mut rest = records.range(above.as_slice()..).map_err(refused)?;
+                let following = rest.next().transpose().map_err(refused)?;
+                next = following.map(|(key, _)| key.value().to_vec());
+            }
+        }
+        let mut meta = tx.open_table(META).map_err(refused)?;
+        meta::write_key_check(&mut meta, &self.vault, step.from + 1)?;
+        drop(meta);
+        // The old form may have held what the new one is meant to be without.
+        meta::owe_scrub(tx)
+    }
+
+    fn rewrite(
+        &self,
+        step: &Migration,
+        table: SealedTable,
+        id: &[u8],
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
+        let old = Place { table: table.name(), id, version: step.from };
+        let new = Place { version: step.from + 1, ..old };
+        let plain = self.vault.open(&old, sealed).map_err(|error| damaged(table, &error))?;
+        let plain = (step.rewrite)(table, &plain).map_err(|error| damaged(table, &error))?;
+        self.vault.seal(&new, &plain).map_err(|error| not_sealed(table, &error))
+    }
+}
