@@ -44,6 +44,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "store/vault",
             "bus/mqtt",
             "bus/wire",
+            "telemetry/logging",
             "web",
             "daemon/pipeline",
             "daemon/supervise",
@@ -75,6 +76,10 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("chacha20poly1305", &["store/vault"]),
     ("ureq", &["inference/download"]),
     ("serde_json", &["bus/wire", "store/schema", "web", "cli", "eval"]),
+    ("prometheus_client", &["telemetry"]),
+    ("tracing_subscriber", &["telemetry/logging"]),
+    ("tracing_journald", &["telemetry/logging"]),
+    ("rcgen", &["web/tls"]),
     ("anyhow", &["main", "cli", "daemon", "eval"]),
 ];
 
