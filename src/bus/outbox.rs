@@ -2,7 +2,7 @@
 //!
 //! Messages leave in the order in which they came, and stay in the queue until the broker's
 //! acknowledgement: a lost connection takes nothing with it, everything without acknowledgement is
-//! sent again in the same order on the next one. A message may therefore arrive twice (QoS 1); the
+//! sent again in the same order on the next one. A message may therefore arrive twice (`QoS` 1); the
 //! event's `id` tells.
 //!
 //! When the queue is full, by count or by bytes, the oldest message goes and is counted: news of
