@@ -7,13 +7,22 @@ pub mod mqtt;
 pub mod outbox;
 pub mod wire;
 
-use crate::access::event::Event;
+use serde::Serialize;
 
-/// Takes events for delivery.
+use crate::access::event::Event;
+use crate::access::event::EventType;
+use crate::clock::UtcTime;
+
+/// Takes events and snapshots for delivery.
 pub trait Bus: Send + Sync {
     /// Queues an event; never blocks. When the queue is full the oldest event is dropped and
     /// counted.
     fn offer(&self, event: Event);
+
+    /// Replaces the snapshot that subscribers find; never blocks. Only the newest is sent.
+    fn publish_state(&self, snapshot: Snapshot) {
+        let _ = snapshot;
+    }
 }
 
 /// A bus that goes nowhere: MQTT is switched off.
@@ -22,4 +31,66 @@ pub struct NoBus;
 
 impl Bus for NoBus {
     fn offer(&self, _event: Event) {}
+}
+
+/// How the device is, at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Sequence number of the last event in the log; 0 before the first.
+    pub seq: u64,
+    /// The cameras.
+    pub face: FaceState,
+    /// What does not work and what to do, in one sentence; `None` when all is well.
+    pub problem: Option<String>,
+    /// Who is enrolled.
+    pub gallery: GalleryState,
+    /// How fast decisions are; `None` before the first.
+    pub perf: Option<Perf>,
+    /// The last event, without identity.
+    pub last: Option<LastEvent>,
+    /// When the snapshot was taken.
+    pub ts: UtcTime,
+}
+
+/// Recognition by camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FaceState {
+    /// Whether any camera is being watched.
+    pub enabled: bool,
+    /// Whether a face is in front of any camera.
+    pub occupancy: bool,
+}
+
+/// Sizes of the galleries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GalleryState {
+    /// Collections.
+    pub collections: usize,
+    /// People in all collections.
+    pub persons: usize,
+    /// Reference faces of all people.
+    pub templates: usize,
+}
+
+/// Time from capture to decision over the most recent frames with faces, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Perf {
+    /// Half of the decisions were at least as fast.
+    pub p50_ms: u64,
+    /// 95 of 100 decisions were at least as fast.
+    pub p95_ms: u64,
+}
+
+/// The last event, without identity: a retained message must not tell every later subscriber who
+/// was here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LastEvent {
+    /// The event's id.
+    pub id: String,
+    /// What happened.
+    pub event_type: EventType,
+    /// Name of the camera.
+    pub camera: Option<String>,
+    /// When it was decided.
+    pub t_decision: UtcTime,
 }
