@@ -1,6 +1,8 @@
 //! The HTTP service as commands use it: through the daemon's local socket while it runs, else
 //! within this process. Either way a command is a request, so there is one way to do each thing.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use hyper::http::Request;
 use serde_json::Value;
@@ -9,74 +11,96 @@ use tokio::runtime::Runtime;
 use crate::cli::client::LocalClient;
 use crate::cli::output::UnavailableError;
 use crate::config::Config;
-use crate::daemon::assembly::{self, Assembly};
-use crate::web::service::Caller;
+use crate::daemon::assembly::{self, Assembly, Surroundings};
+use crate::web::server::Caller;
+use crate::web::service::{ComponentStatus, Status};
 
 /// Sends requests to whoever serves them.
-pub struct Api {
-    runtime: Runtime,
-    target: Target,
-}
+pub struct Api(Target);
 
 enum Target {
     /// The running daemon.
     Daemon(LocalClient),
     /// The service itself: no daemon runs, so this process may open the store.
-    Direct(Box<Assembly>),
+    Direct { runtime: Runtime, assembly: Box<Assembly> },
+}
+
+/// No camera and no broker belong to a command.
+struct NoDevice;
+
+impl Status for NoDevice {
+    fn cameras(&self) -> Vec<ComponentStatus> {
+        Vec::new()
+    }
+
+    fn broker(&self) -> Option<ComponentStatus> {
+        None
+    }
 }
 
 impl Api {
     /// Finds the daemon, or opens the store of the configuration.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
+        if let Some(client) = LocalClient::connect(&config.store.dir)? {
+            return Ok(Self(Target::Daemon(client)));
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("the async runtime cannot start")?;
-        let target = match runtime.block_on(LocalClient::connect(&config.store.dir))? {
-            Some(client) => Target::Daemon(client),
-            None => Target::Direct(Box::new(assembly::assemble(config)?)),
-        };
-        Ok(Self { runtime, target })
+        let surroundings =
+            Surroundings { status: Arc::new(NoDevice), metrics: Arc::new(String::new) };
+        let assembly = Box::new(assembly::assemble(config, surroundings)?);
+        Ok(Self(Target::Direct { runtime, assembly }))
     }
 
     /// Whether a daemon runs and answers.
     pub fn is_daemon(&self) -> bool {
-        matches!(self.target, Target::Daemon(_))
+        matches!(self.0, Target::Daemon(_))
     }
 
     /// Sends a request; an answer other than 200 is an error that names code and message.
-    pub fn send(&self, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let (status, answer) = match &self.target {
+    pub fn send(&mut self, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        let (status, answer) = match &mut self.0 {
             Target::Daemon(client) => {
-                self.runtime.block_on(client.request(method, path, body.into_bytes()))?
+                let answer = client.request(&method.parse()?, path, body.as_ref())?;
+                (answer.status, answer.body)
             }
-            Target::Direct(assembly) => {
+            Target::Direct { runtime, assembly } => {
+                let body = body.map(|body| body.to_string()).unwrap_or_default();
                 let request = Request::builder()
                     .method(method)
                     .uri(path)
-                    .header("content-type", "application/json")
                     .body(body.into_bytes().into())
                     .context("the request cannot be formed")?;
-                let response = self
-                    .runtime
-                    .block_on(assembly.service.handle(request, Caller::LocalSocket));
+                let response =
+                    runtime.block_on(assembly.service.handle(request, Caller::LocalSocket));
                 let answer = serde_json::from_slice(response.body())
                     .context("the service answered something that is not JSON")?;
                 (response.status().as_u16(), answer)
             }
         };
-        if status == 200 {
-            return Ok(answer);
+        if status == 200 { Ok(answer) } else { Err(refusal(status, &answer)) }
+    }
+}
+
+/// Code, message and metadata of an error answer.
+fn refusal(status: u16, answer: &Value) -> anyhow::Error {
+    let text = |key: &str| answer[key].as_str().unwrap_or_default();
+    let metadata = answer.get("metadata").map(|metadata| format!(" {metadata}"));
+    let reason =
+        format!("{}: {}{}", text("code"), text("message"), metadata.unwrap_or_default());
+    if status == 503 { UnavailableError(reason).into() } else { anyhow::anyhow!(reason) }
+}
+
+impl Drop for Api {
+    /// A command that deleted something leaves no deleted record in the file: nobody else would
+    /// see to it until the daemon starts.
+    fn drop(&mut self) {
+        if let Target::Direct { assembly, .. } = &self.0
+            && let Err(error) = assembly.roster.scrub()
+        {
+            tracing::warn!(%error, "store_scrub_failed");
         }
-        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_string();
-        let mut reason = format!("{}: {}", text("code"), text("message"));
-        if let Some(metadata) = answer.get("metadata") {
-            reason.push_str(&format!(" {metadata}"));
-        }
-        if status == 503 {
-            return Err(UnavailableError(reason).into());
-        }
-        anyhow::bail!(reason)
     }
 }

@@ -175,7 +175,7 @@ fn store(config: &Config) -> (Check, bool) {
         let detail = "none yet; the first start makes it";
         return (Check::new("store", State::Warning, detail, "facelatch run"), false);
     }
-    let counted = |api: &Api| {
+    let counted = |api: &mut Api| {
         let answer = api.send("GET", "/collections", None)?;
         let collections = answer.as_array().map(Vec::as_slice).unwrap_or_default();
         let people: u64 = collections.iter().filter_map(|c| c["num_persons"].as_u64()).sum();
@@ -186,9 +186,9 @@ fn store(config: &Config) -> (Check, bool) {
             let remedy = "the message says which file; restore it or the backup, nothing was changed";
             (Check::failed("store", format!("{error:#}"), remedy), false)
         }
-        Ok(api) => {
+        Ok(mut api) => {
             let daemon_runs = api.is_daemon();
-            let check = match counted(&api) {
+            let check = match counted(&mut api) {
                 Ok(detail) if daemon_runs => Check::ok("store", format!("{detail} (the daemon runs)")),
                 Ok(detail) => Check::ok("store", detail),
                 Err(error) => Check::failed("store", format!("{error:#}"), "see the daemon's log"),

@@ -52,7 +52,7 @@ enum ScopeArg {
 
 /// Does what was asked.
 pub fn run(args: KeyArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let api = Api::open(config)?;
+    let mut api = Api::open(config)?;
     match args.command {
         KeyCommand::Add { name, scopes } => {
             let scopes: Vec<String> = scopes

@@ -115,11 +115,11 @@ struct Candidate {
 
 /// Does what was asked.
 pub fn run(args: PersonArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let api = Api::open(config)?;
+    let mut api = Api::open(config)?;
     match args.command {
-        PersonCommand::List { collection, search, json } => list(&api, &collection, &search, json),
-        PersonCommand::Enrol(args) => enrol(&api, &args),
-        PersonCommand::Export { collection, out } => export(&api, &collection, &out),
+        PersonCommand::List { collection, search, json } => list(&mut api, &collection, &search, json),
+        PersonCommand::Enrol(args) => enrol(&mut api, &args),
+        PersonCommand::Export { collection, out } => export(&mut api, &collection, &out),
         PersonCommand::Delete { collection, id } => {
             let body = json!({"collection_name": collection, "person_id": id});
             api.send("DELETE", "/person", Some(body))?;
@@ -129,7 +129,7 @@ pub fn run(args: PersonArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn list(api: &Api, collection: &str, search: &str, as_json: bool) -> anyhow::Result<ExitCode> {
+fn list(api: &mut Api, collection: &str, search: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     let mut all = Vec::new();
     for_each_person(api, collection, search, "", |person| {
         if as_json {
@@ -148,7 +148,7 @@ fn list(api: &Api, collection: &str, search: &str, as_json: bool) -> anyhow::Res
 
 /// Visits the people of a collection page by page.
 fn for_each_person(
-    api: &Api,
+    api: &mut Api,
     collection: &str,
     search: &str,
     more: &str,
@@ -183,7 +183,7 @@ fn query_text(text: &str) -> String {
         .collect()
 }
 
-fn enrol(api: &Api, args: &EnrolArgs) -> anyhow::Result<ExitCode> {
+fn enrol(api: &mut Api, args: &EnrolArgs) -> anyhow::Result<ExitCode> {
     let candidates = match &args.dir {
         Some(dir) => candidates(dir)?,
         None => {
@@ -212,7 +212,7 @@ fn enrol(api: &Api, args: &EnrolArgs) -> anyhow::Result<ExitCode> {
 
 /// Enrols the first good picture and adds the others; answers what was refused and why.
 fn enrol_one(
-    api: &Api,
+    api: &mut Api,
     args: &EnrolArgs,
     candidate: &Candidate,
 ) -> anyhow::Result<Vec<String>> {
@@ -286,7 +286,7 @@ fn is_picture(path: &Path) -> bool {
     matches!(extension.as_str(), "jpg" | "jpeg" | "png")
 }
 
-fn export(api: &Api, collection: &str, out: &Path) -> anyhow::Result<ExitCode> {
+fn export(api: &mut Api, collection: &str, out: &Path) -> anyhow::Result<ExitCode> {
     if out.exists() {
         bail!(UsageError(format!("{} exists already; name a new folder", out.display())));
     }

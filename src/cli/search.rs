@@ -40,7 +40,7 @@ pub struct SearchArgs {
 
 /// Searches each picture; exit code 1 when one of them could not be searched.
 pub fn run(args: &SearchArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let api = Api::open(config)?;
+    let mut api = Api::open(config)?;
     let mut answers = Vec::new();
     let mut failed = false;
     for file in &args.images {

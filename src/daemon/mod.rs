@@ -1,1 +1,297 @@
 //! The daemon: what is started, in which order, and how it stops.
+//!
+//! [`run`] is the list. Everything that can be refused is refused before the first socket opens;
+//! what is merely away (camera, broker, models) is reported and waited for.
+
+pub mod assembly;
+pub mod pipeline;
+pub mod serving;
+pub mod snapshot;
+pub mod status;
+pub mod supervise;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::runtime::Runtime;
+use tracing::{error, info, warn};
+
+use crate::bus::mqtt::{self, MqttHandle};
+use crate::bus::wire::{DeviceId, Topics};
+use crate::bus::{Bus, NoBus};
+use crate::camera::newest::{CameraLimits, CameraParts, CameraThread};
+use crate::camera::select::{CameraRequest, camera};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{CameraConfig, Config};
+use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
+use crate::daemon::pipeline::{Pipeline, PipelineParts};
+use crate::daemon::serving::HttpHandler;
+use crate::daemon::snapshot::SnapshotSources;
+use crate::daemon::status::{Device, WatchedCamera};
+use crate::daemon::supervise::Signals;
+use crate::recognition::pool::RecognizerPool;
+use crate::roster::Roster;
+use crate::shutdown::{self, StopSignal};
+use crate::telemetry::{Metrics, logging};
+use crate::web::server::Server;
+use crate::web::service::Recognition;
+
+/// Threads that serve sockets and timers; inference and the disk have their own.
+const NETWORK_THREADS: usize = 2;
+/// From SIGTERM to the end of the process.
+const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+/// Pause between looks at deletions whose records are still in the file. The file is rewritten as
+/// a whole, so on an SD card a burst of deletions
+/// must share one rewriting.
+const SCRUB_PERIOD: Duration = Duration::from_secs(60);
+
+/// Runs until a signal; answers the exit code.
+pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+    logging::init_logging(&config.log)?;
+    supervise::install_panic_hook();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(NETWORK_THREADS)
+        .enable_all()
+        .build()
+        .context("the async runtime cannot start")?;
+    let outcome = serve(&runtime, &config);
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    outcome
+}
+
+fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
+    info!(version = env!("CARGO_PKG_VERSION"), device = config.device.name, "starting");
+    let _entered = runtime.enter();
+    let mut signals = Signals::new().context("signals cannot be handled")?;
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let device = Arc::new(Device::new(Arc::clone(&metrics)));
+    let metrics_text = Arc::clone(&device);
+    let assembly = assemble(
+        config,
+        Surroundings {
+            status: Arc::clone(&device) as Arc<_>,
+            metrics: Arc::new(move || metrics_text.render_metrics()),
+        },
+    )?;
+    announce_models(&assembly);
+    announce_first_key(&assembly.roster)?;
+    let server =
+        runtime.block_on(Server::bind(&config.http, &config.store.dir, Arc::clone(&metrics)))?;
+    announce_server(&server);
+
+    let (stopper, stop) = shutdown::channel();
+    let handler = Arc::new(HttpHandler::new(Arc::clone(&assembly.service), Arc::clone(&metrics)));
+    let serving = runtime.spawn(server.run(handler, stop.clone()));
+    let (mqtt, delivering) = start_bus(runtime, config, &stop)?;
+    if let Some(mqtt) = &mqtt {
+        device.set_mqtt(mqtt.clone());
+    }
+    let watching = start_cameras(config, &assembly, mqtt.as_ref(), &device, &stop)?;
+    let scrubbing = runtime.spawn(scrub(Arc::clone(&assembly.roster), stop.clone()));
+    runtime.spawn(supervise::watchdog(pool(&assembly).cloned(), stop.clone()));
+    supervise::notify(&NotifyState::Ready);
+    info!("ready");
+
+    let signal = runtime.block_on(signals.next());
+    info!(signal, "stopping");
+    supervise::notify(&NotifyState::Stopping);
+    // A second signal ends at once: whoever sends it has waited long enough.
+    runtime.spawn(async move {
+        signals.next().await;
+        std::process::exit(130);
+    });
+    stopper.stop();
+    let stopped = runtime.block_on(tokio::time::timeout(STOP_TIME_MAX, async {
+        let _ = serving.await;
+        let _ = scrubbing.await;
+        if let Some(delivering) = delivering {
+            let _ = delivering.await;
+        }
+        let _ = tokio::task::spawn_blocking(move || watching.into_iter().for_each(join)).await;
+    }));
+    if stopped.is_err() {
+        warn!("something did not stop in time");
+    }
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        error!("a thread ended with a panic");
+    }
+}
+
+fn pool(assembly: &Assembly) -> Option<&RecognizerPool> {
+    match &assembly.recognition {
+        Recognition::Ready(pool) => Some(pool),
+        Recognition::Unavailable { .. } => None,
+    }
+}
+
+fn announce_models(assembly: &Assembly) {
+    match &assembly.recognition {
+        Recognition::Ready(pool) => {
+            let models = pool.info();
+            info!(pack = models.pack, liveness = models.has_liveness, "models_loaded");
+            if let Some(notice) = &models.notice {
+                warn!(pack = models.pack, notice, "models_notice");
+            }
+        }
+        Recognition::Unavailable { reason } => error!(reason, "recognition_unavailable"),
+    }
+    let stale = assembly.roster.stale_references();
+    if stale > 0 {
+        let remedy = "they were enrolled with another embedding model: enrol these people again, \
+                      or go back to that model";
+        warn!(references = stale, remedy, "references_of_another_model");
+    }
+}
+
+/// The first start makes a key and shows it once: on the console, not as a log record.
+fn announce_first_key(roster: &Roster) -> anyhow::Result<()> {
+    if let Some((record, key)) = roster.ensure_admin_key()? {
+        info!(key_id = record.id, "admin_key_made");
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nAdmin API key, shown this once and stored nowhere:\n\n    {key}\n\n\
+             Make keys for your clients with `facelatch key add`, and revoke this one with \
+             `facelatch key revoke {}`.\n",
+            record.id
+        );
+    }
+    Ok(())
+}
+
+fn announce_server(server: &Server) {
+    let address = server.local_addr();
+    match server.tls() {
+        Some(tls) => info!(%address, fingerprint = tls.fingerprint, "https_listening"),
+        None if address.ip().is_loopback() => info!(%address, "http_listening"),
+        None => warn!(%address, "http_listening_without_tls"),
+    }
+}
+
+type Delivering = Option<tokio::task::JoinHandle<()>>;
+
+fn start_bus(
+    runtime: &Runtime,
+    config: &Config,
+    stop: &StopSignal,
+) -> anyhow::Result<(Option<MqttHandle>, Delivering)> {
+    let Some(mqtt) = &config.mqtt else { return Ok((None, None)) };
+    let device = DeviceId::from_machine_id(&machine_id(&config.store.dir)?);
+    let topics = Topics::new(&mqtt.base, device)?;
+    info!(topics = topics.root(), broker = mqtt.host, port = mqtt.port, "mqtt_starting");
+    let (handle, client) = mqtt::client(mqtt.clone(), topics);
+    let delivering = runtime.spawn(client.run(stop.clone()));
+    Ok((Some(handle), Some(delivering)))
+}
+
+/// Starts capture, frame loops and the snapshot of their state; answers their threads.
+fn start_cameras(
+    config: &Config,
+    assembly: &Assembly,
+    mqtt: Option<&MqttHandle>,
+    device: &Arc<Device>,
+    stop: &StopSignal,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let bus: Arc<dyn Bus> = match mqtt {
+        Some(mqtt) => Arc::new(mqtt.clone()),
+        None => Arc::new(NoBus),
+    };
+    let boot: Arc<str> = ulid::Ulid::generate().to_string().into();
+    let mut threads = Vec::new();
+    let (mut watched, mut statuses) = (Vec::new(), Vec::new());
+    if let Some(pool) = pool(assembly) {
+        device.set_pool(pool.clone());
+        for settings in &config.cameras {
+            let capture = capture(settings, &clock, stop)?;
+            let newest = capture.newest();
+            let frames = newest.clone();
+            watched.push(WatchedCamera { name: settings.name.clone(), frames });
+            let pipeline = Pipeline::new(PipelineParts {
+                camera: settings.clone(),
+                liveness: config.liveness,
+                frames: Box::new(move |timeout| newest.wait_newest(timeout)),
+                pool: pool.clone(),
+                roster: Arc::clone(&assembly.roster),
+                store: Arc::clone(&assembly.store),
+                bus: Arc::clone(&bus),
+                clock: Arc::clone(&clock),
+                boot: Arc::clone(&boot),
+            });
+            statuses.push(pipeline.status());
+            let own_stop = stop.clone();
+            threads.push(spawn(&format!("frames {}", settings.name), move || {
+                pipeline.run(&own_stop);
+                capture.join();
+            })?);
+        }
+    }
+    device.set_cameras(watched);
+    let problems = Arc::clone(device);
+    let sources = SnapshotSources {
+        cameras: statuses,
+        roster: Arc::clone(&assembly.roster),
+        store: Arc::clone(&assembly.store),
+        other_problems: Box::new(move || problems.problems()),
+        clock,
+    };
+    let own_stop = stop.clone();
+    threads.push(spawn("snapshot", move || snapshot::run(&sources, &*bus, &own_stop))?);
+    Ok(threads)
+}
+
+fn capture(
+    settings: &CameraConfig,
+    clock: &Arc<dyn Clock>,
+    stop: &StopSignal,
+) -> anyhow::Result<CameraThread> {
+    let request = CameraRequest {
+        source: settings.source.clone(),
+        size: settings.size,
+        fps: settings.fps,
+        format: None,
+    };
+    CameraThread::spawn(CameraParts {
+        name: settings.name.clone(),
+        camera: camera(request, Arc::clone(clock), stop),
+        clock: Arc::clone(clock),
+        stop: stop.clone(),
+        limits: CameraLimits::default(),
+    })
+    .context("the camera's thread cannot start")
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_string())
+        .spawn(work)
+        .with_context(|| format!("the thread `{name}` cannot start"))
+}
+
+/// Removes what was deleted from the file, soon after the deletion and off its way.
+async fn scrub(roster: Arc<Roster>, mut stop: StopSignal) {
+    loop {
+        tokio::select! {
+            () = stop.wait() => return,
+            () = tokio::time::sleep(SCRUB_PERIOD) => {}
+        }
+        if !roster.scrub_owed() {
+            continue;
+        }
+        let own = Arc::clone(&roster);
+        match tokio::task::spawn_blocking(move || own.scrub()).await {
+            Ok(Ok(report)) => tracing::debug!(?report, "store_scrubbed"),
+            Ok(Err(error)) => warn!(%error, "store_scrub_failed"),
+            Err(error) => error!(%error, "store_scrub_failed"),
+        }
+    }
+}

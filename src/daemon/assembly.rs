@@ -1,0 +1,135 @@
+//! From configuration to a service that answers requests: the part of the start that the daemon
+//! and the command line share.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::http::Response;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, ModelsConfig};
+use crate::gallery::person::EmbeddingModelId;
+use crate::inference::manifest::{Manifest, ManifestError};
+use crate::inference::{ModelLoader, Pack};
+use crate::recognition::pool::{PoolOptions, RecognizerPool};
+use crate::recognition::{Recognizer, info};
+use crate::roster::Roster;
+use crate::store::Store;
+use crate::store::database::Database;
+use crate::telemetry::Metrics;
+use crate::web::server::Caller;
+use crate::web::service::{MetricsText, Recognition, Service, ServiceOptions, Status};
+
+/// Everything that answers requests.
+pub struct Assembly {
+    /// Where people, keys and events are kept.
+    pub store: Arc<dyn Store>,
+    /// Who is enrolled.
+    pub roster: Arc<Roster>,
+    /// The models at work, or why there are none.
+    pub recognition: Recognition,
+    /// Answers requests.
+    pub service: Arc<Service>,
+}
+
+/// What the surroundings tell the service.
+pub struct Surroundings {
+    /// Cameras and broker.
+    pub status: Arc<dyn Status>,
+    /// The text of `/metrics`.
+    pub metrics: MetricsText,
+}
+
+/// Checked models of the configured pack; `builtin` when nothing else is installed or chosen.
+pub fn pack(models: &ModelsConfig) -> Result<Pack, ManifestError> {
+    Manifest::embedded().choose(&models.pack, models.embedding.as_deref(), &models.dir)
+}
+
+/// ONNX Runtime, where this build has it.
+#[cfg(feature = "onnx")]
+pub fn loader(models: &ModelsConfig) -> anyhow::Result<Box<dyn ModelLoader>> {
+    use crate::inference::onnx::OnnxLoader;
+    Ok(Box::new(OnnxLoader::new(models.runtime.as_deref())?))
+}
+
+/// ONNX Runtime, where this build has it.
+#[cfg(not(feature = "onnx"))]
+pub fn loader(_models: &ModelsConfig) -> anyhow::Result<Box<dyn ModelLoader>> {
+    let reason = "this program was built without the feature `onnx`".to_string();
+    Err(crate::inference::InferenceError::Runtime { reason }.into())
+}
+
+/// Opens the store and loads the models. A store that cannot be opened and a model file that is
+/// not the one in the manifest are errors; models or a runtime that are missing leave a service
+/// that does everything else.
+pub fn assemble(config: &Config, surroundings: Surroundings) -> anyhow::Result<Assembly> {
+    let store: Arc<dyn Store> = Arc::new(Database::open(&config.store)?);
+    let (recognition, model, dimension) = recognition(&config.models)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let roster = Arc::new(Roster::open(Arc::clone(&store), clock, model, dimension)?);
+    let service = Arc::new(Service::new(
+        Arc::clone(&roster),
+        recognition.clone(),
+        ServiceOptions {
+            metrics: surroundings.metrics,
+            metrics_access: config.http.metrics,
+            status: surroundings.status,
+        },
+    ));
+    Ok(Assembly { store, roster, recognition, service })
+}
+
+/// The pool, and the model whose templates are searched.
+fn recognition(
+    models: &ModelsConfig,
+) -> anyhow::Result<(Recognition, EmbeddingModelId, usize)> {
+    let pack = match pack(models) {
+        Ok(pack) => pack,
+        Err(error @ (ManifestError::NotInstalled { .. } | ManifestError::Unreadable { .. })) => {
+            // No template has this model, so nobody is found, and nobody is lost.
+            let unknown = EmbeddingModelId(String::new());
+            return Ok((Recognition::Unavailable { reason: error.to_string() }, unknown, 1));
+        }
+        Err(error) => return Err(error).context("the models are refused"),
+    };
+    let info = info(&pack);
+    let (model, dimension) = (info.embedding_model.clone(), info.dimension);
+    let loader = match loader(models) {
+        Ok(loader) => loader,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            return Ok((Recognition::Unavailable { reason }, model, dimension));
+        }
+    };
+    let options = PoolOptions { workers: models.workers, queue_max: models.queue_max };
+    let threads = models.threads;
+    let make = move || Recognizer::load(&pack, &*loader, threads);
+    let pool = RecognizerPool::start(info, options, make).context("the models cannot be loaded")?;
+    Ok((Recognition::Ready(pool), model, dimension))
+}
+
+/// The machine's id, from which the device id in topics is derived.
+pub fn machine_id(store_dir: &Path) -> anyhow::Result<String> {
+    for file in ["/etc/machine-id", "/var/lib/dbus/machine-id"] {
+        if let Ok(text) = std::fs::read_to_string(file)
+            && text.trim().len() >= 32
+        {
+            return Ok(text.trim().to_string());
+        }
+    }
+    // Containers often have none; one of our own must survive restarts.
+    let own = store_dir.join("machine-id");
+    if let Ok(text) = std::fs::read_to_string(&own)
+        && text.trim().len() >= 32
+    {
+        return Ok(text.trim().to_string());
+    }
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).context("the operating system gives no random numbers")?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(&own, format!("{text}\n")).with_context(|| own.display().to_string())?;
+    Ok(text)
+}

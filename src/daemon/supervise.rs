@@ -1,0 +1,81 @@
+//! What keeps the daemon honest towards the system: signals, systemd's READY, WATCHDOG and
+//! STOPPING, the panic hook.
+
+use std::panic;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::recognition::pool::{Lane, RecognizerPool};
+use crate::shutdown::StopSignal;
+
+/// SIGTERM and SIGINT, as one stream.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on the signals no longer end the process by themselves.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next of them and answers its name.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Logs panics with their place, and nothing of what was being worked on.
+pub fn install_panic_hook() {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let payload = info.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        let thread = std::thread::current();
+        tracing::error!(place, message, thread = thread.name().unwrap_or("?"), "panic");
+    }));
+}
+
+/// Tells systemd; without systemd nothing happens.
+pub fn notify(state: &sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
+        tracing::debug!(%error, "systemd_notify_failed");
+    }
+}
+
+/// Pings systemd's watchdog as long as the recognition workers take jobs. A worker that hangs in a
+/// driver or a library is cured by a restart only, so its silence must reach systemd.
+pub async fn watchdog(pool: Option<RecognizerPool>, mut stop: StopSignal) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let period = (limit / 3).max(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            () = stop.wait() => return,
+            () = tokio::time::sleep(period) => {}
+        }
+        let alive = match &pool {
+            None => true,
+            Some(pool) => {
+                let answer = tokio::time::timeout(period, pool.run(Lane::Camera, |_| ())).await;
+                matches!(answer, Ok(Ok(())))
+            }
+        };
+        if alive {
+            notify(&sd_notify::NotifyState::Watchdog);
+        } else {
+            tracing::warn!("recognition_workers_do_not_answer");
+        }
+    }
+}
