@@ -129,6 +129,8 @@ impl Database {
         store.medium.discard_fresh().map_err(io_refused)?;
         if store.medium.bytes().map_err(io_refused)?.is_none() {
             store.make()?;
+        } else {
+            store.peek()?;
         }
         store.migrate()?;
         // Neither is a reason not to serve: both are tried again, at the next event and the next
@@ -197,22 +199,38 @@ impl Database {
                 }
                 other => refused(other),
             })?;
-            let tx = database.begin_read().map_err(refused)?;
-            let meta = tx.open_table(schema::META).map_err(refused)?;
-            let version = meta::version(&meta)?;
-            if version > self.schema.version {
-                return Err(StoreError::TooNew { found: version, supported: self.schema.version });
-            }
-            if !meta::is_right_key(&meta, &self.vault, version)? {
-                return Err(StoreError::WrongKey {
-                    key_file: self.key_name.clone(),
-                    path: self.medium.name(),
-                });
-            }
-            drop(meta);
-            tx.close().map_err(refused)?;
+            self.check(&database.begin_read().map_err(refused)?)?;
             Ok(database)
         })
+    }
+
+    /// Looks at version and key before the first opening, which may write: a file of another
+    /// version or key is refused without a changed byte. A file that was not closed well has to be
+    /// repaired before anyone can look; then opening it tells.
+    fn peek(&self) -> Result<(), StoreError> {
+        let checked = guarded(|| {
+            let database = self.medium.peek(&builder(u64::MAX)).map_err(refused)?;
+            self.check(&database.begin_read().map_err(refused)?)
+        });
+        match checked {
+            Err(error @ (StoreError::TooNew { .. } | StoreError::WrongKey { .. })) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn check(&self, tx: &ReadTransaction) -> Result<(), StoreError> {
+        let meta = tx.open_table(schema::META).map_err(refused)?;
+        let version = meta::version(&meta)?;
+        if version > self.schema.version {
+            return Err(StoreError::TooNew { found: version, supported: self.schema.version });
+        }
+        if !meta::is_right_key(&meta, &self.vault, version)? {
+            return Err(StoreError::WrongKey {
+                key_file: self.key_name.clone(),
+                path: self.medium.name(),
+            });
+        }
+        Ok(())
     }
 
     /// The live database, opened if need be.
