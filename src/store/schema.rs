@@ -448,7 +448,7 @@ mod tests {
     fn the_form_of_a_person_stays_what_it_was() {
         let expected: &[&[u8]] = &[
             &[1],
-            b"\x01\0\0\07",
+            b"\x01\0\0\x007",
             b"\x03\0\0\0Ada",
             b"\x01\0\0\0\x01\0\0\0k\x01\0\0\0v",
             &[1],
@@ -590,7 +590,7 @@ mod tests {
         let bytes = encode_event(&event).unwrap();
         assert_eq!(bytes[0], FORM);
         assert_eq!(decode_event(&bytes), Ok(event));
-        let deep = [&[FORM][..], &[b'['; 100_000]].concat();
+        let deep = [&[FORM][..], &"[".repeat(100_000).into_bytes()].concat();
         assert!(decode_event(&deep).is_err());
     }
 }

@@ -370,8 +370,8 @@ fn a_newer_or_impossible_version_is_refused() {
 }
 
 const V1: Schema = Schema { version: 1, migrations: &[] };
-/// Two steps; the first gives every person's record one more byte, the second takes it away and
-/// turns the last byte but one, so that both have to run.
+/// Two steps: the first puts a byte at the end of every person's record, the second insists on it
+/// and takes it away, so each has to run once, in order.
 const V3: Schema = Schema {
     version: 3,
     migrations: &[

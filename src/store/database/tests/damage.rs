@@ -36,7 +36,8 @@ fn read_all(dir: &std::path::Path) -> Result<Contents, StoreError> {
 
 #[test]
 fn what_is_no_database_is_refused_with_advice() {
-    let cases: [(&str, &[u8]); 3] = [("empty", b""), ("text", b"hello"), ("zeros", &[0; 1 << 16])];
+    let zeros = vec![0; 1 << 16];
+    let cases: [(&str, &[u8]); 3] = [("empty", b""), ("text", b"hello"), ("zeros", &zeros)];
     for (case, bytes) in cases {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());

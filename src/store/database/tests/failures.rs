@@ -82,7 +82,7 @@ fn a_full_medium_refuses_and_keeps_what_it_has() {
     let mut stored = 0;
     let refused = loop {
         let person = person(&format!("{stored}"), "Ada");
-        match store.commit(&put("staff", &person, picture(&[0xEE; 20_000]))) {
+        match store.commit(&put("staff", &person, picture(&vec![0xEE; 20_000]))) {
             Ok(()) => stored += 1,
             Err(error) => break error,
         }
