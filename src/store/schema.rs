@@ -379,3 +379,218 @@ impl<'a> Reader<'a> {
         if self.0.is_empty() { Ok(()) } else { Err(RecordError::TrailingBytes(self.0.len())) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::access::event::EventType;
+
+    /// Coordinate axes: unit vectors to the last bit, so that what is read equals what was written.
+    fn axis(at: usize, dimension: usize) -> Template {
+        let mut embedding = vec![0.0; dimension];
+        embedding[at % dimension] = 1.0;
+        Template::from_embedding(&embedding).unwrap()
+    }
+
+    prop_compose! {
+        fn any_person()(
+            id in "[^\\p{Cc}]{1,40}",
+            name in any::<String>(),
+            metadata in prop::collection::btree_map(any::<String>(), any::<String>(), 0..5),
+            storage in prop_oneof![
+                Just(FaceStorageType::NoStorage),
+                Just(FaceStorageType::StoreThumbnails),
+                Just(FaceStorageType::StoreFullImage)
+            ],
+            references in prop::collection::vec(
+                (any::<usize>(), 1_usize..600, any::<String>()), 1..=REFERENCES_PER_PERSON_MAX
+            ),
+            created: i64,
+            updated: i64,
+        ) -> Person {
+            Person {
+                id: PersonId::new(&id).unwrap(),
+                name,
+                metadata,
+                storage,
+                references: references
+                    .into_iter()
+                    .map(|(at, dimension, model)| Reference {
+                        template: axis(at, dimension),
+                        model: EmbeddingModelId(model),
+                    })
+                    .collect(),
+                created: UtcTime::from_millis(created),
+                updated: UtcTime::from_millis(updated),
+            }
+        }
+    }
+
+    fn small_person() -> Person {
+        Person {
+            id: PersonId::new("7").unwrap(),
+            name: "Ada".to_string(),
+            metadata: BTreeMap::from([("k".to_string(), "v".to_string())]),
+            storage: FaceStorageType::StoreThumbnails,
+            references: vec![Reference {
+                template: axis(1, 2),
+                model: EmbeddingModelId("m".to_string()),
+            }],
+            created: UtcTime::from_millis(1),
+            updated: UtcTime::from_millis(-1),
+        }
+    }
+
+    /// The form is on people's disks; a change of it needs a new form or a migration.
+    #[test]
+    fn the_form_of_a_person_stays_what_it_was() {
+        let expected: &[&[u8]] = &[
+            &[1],
+            b"\x01\0\0\x007",
+            b"\x03\0\0\0Ada",
+            b"\x01\0\0\0\x01\0\0\0k\x01\0\0\0v",
+            &[1],
+            b"\x01\0\0\0\0\0\0\0",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\x01\0\0\0\x01\0\0\0m\x02\0\0\0\0\0\0\0\0\0\x80\x3f",
+        ];
+        assert_eq!(encode_person(&small_person()).unwrap(), expected.concat());
+    }
+
+    #[test]
+    fn wrong_fields_are_named() {
+        let good = encode_person(&small_person()).unwrap();
+        let at = |position: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[position] = byte;
+            decode_person(&bytes).unwrap_err().to_string()
+        };
+        assert!(at(0, 9).contains("form 9"));
+        assert!(at(5, b'\n').contains("`id`"));
+        assert!(at(10, 0xff).contains("`name`"));
+        assert!(at(27, 3).contains("`storage`"));
+        assert!(at(44, 17).contains("`references`"));
+        assert!(at(44, 0).contains("`references`"));
+        assert!(
+            at(good.len() - 1, 0x7f).contains("left over")
+                || at(good.len() - 1, 0xff).contains("`template`")
+        );
+        let longer = [good.as_slice(), &[0]].concat();
+        assert_eq!(decode_person(&longer), Err(RecordError::TrailingBytes(1)));
+        for end in 0..good.len() {
+            assert!(decode_person(&good[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_person_has_1_to_16_reference_faces() {
+        for count in [0, REFERENCES_PER_PERSON_MAX + 1] {
+            let reference = small_person().references.remove(0);
+            let person = Person { references: vec![reference; count], ..small_person() };
+            let error = encode_person(&person).unwrap_err();
+            assert!(error.to_string().contains("`references`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_lies_allocates_nothing() {
+        let lie = [&[FORM][..], &u32::MAX.to_le_bytes()].concat();
+        assert_eq!(decode_person(&lie), Err(RecordError::Truncated));
+        assert_eq!(decode_key(&lie), Err(RecordError::Truncated));
+        assert_eq!(decode_collection(&lie), Err(RecordError::Truncated));
+        // Metadata entries and template dimensions are counted, too.
+        let mut metadata = encode_person(&small_person()).unwrap();
+        metadata[13..17].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(decode_person(&metadata).is_err());
+        let mut dimension = encode_person(&small_person()).unwrap();
+        let at = dimension.len() - 12;
+        dimension[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(decode_person(&dimension), Err(RecordError::Truncated));
+    }
+
+    #[test]
+    fn keys_and_collections_survive_their_records() {
+        let all = [Scope::Search, Scope::Enrol, Scope::Events, Scope::Door, Scope::Admin];
+        for scopes in [vec![], vec![Scope::Door], all.to_vec()] {
+            let key = KeyRecord {
+                id: "k1".to_string(),
+                name: "Door panel".to_string(),
+                sha256: [9; 32],
+                scopes,
+                created: UtcTime::from_millis(77),
+            };
+            assert_eq!(decode_key(&encode_key(&key).unwrap()), Ok(key));
+        }
+        let name = CollectionName::new("staff-2.0").unwrap();
+        assert_eq!(decode_collection(&encode_collection(&name).unwrap()), Ok(name));
+        assert!(decode_collection(b"\x01\x03\0\0\0a b").is_err());
+    }
+
+    #[test]
+    fn migrations_lead_from_the_first_version_to_the_present_one() {
+        let from: Vec<u32> = MIGRATIONS.iter().map(|step| step.from).collect();
+        assert_eq!(from, (1..SCHEMA_VERSION).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn events_sort_by_their_number() {
+        let keys = [1, 255, 256, 65_536, u64::MAX].map(event_key);
+        assert!(keys.is_sorted());
+        assert_eq!(event_seq(&keys[2]), Ok(256));
+        assert_eq!(event_seq(b"short"), Err(RecordError::Truncated));
+    }
+
+    proptest! {
+        #[test]
+        fn people_survive_their_records(person in any_person()) {
+            prop_assert_eq!(decode_person(&encode_person(&person).unwrap()), Ok(person));
+        }
+
+        #[test]
+        fn templates_keep_their_direction(values in prop::collection::vec(-1.0_f32..1.0, 1..200)) {
+            let Ok(template) = Template::from_embedding(&values) else { return Ok(()) };
+            let mut person = small_person();
+            person.references[0].template = template.clone();
+            let read = decode_person(&encode_person(&person).unwrap()).unwrap();
+            for (one, other) in read.references[0].template.values().iter().zip(template.values()) {
+                prop_assert!((one - other).abs() <= f32::EPSILON);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_answered(mut bytes: Vec<u8>, form: bool) {
+            if form {
+                bytes.insert(0, FORM);
+            }
+            let _ = (decode_person(&bytes), decode_key(&bytes), decode_collection(&bytes));
+            let _ = decode_event(&bytes);
+        }
+
+        #[test]
+        fn one_changed_byte_is_answered(person in any_person(), at: prop::sample::Index, to: u8) {
+            let mut bytes = encode_person(&person).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            let _ = decode_person(&bytes);
+        }
+    }
+
+    #[test]
+    fn events_are_json_after_the_form() {
+        let json = r#"{"v":1,"event_type":"unknown_face","id":"01","seq":4,"boot":"b","t_capture":null,
+            "t_decision":"2026-01-01T00:00:00Z","t_relay":null,"latency_ms":null,
+            "exp":"2026-01-01T00:00:05Z","camera":null,"door":null,"direction":null,
+            "collection":null,"person":null,"similarity_score":0.7,"method":[],"liveness":null,
+            "quality":null,"frames":1,"track":null,"reason":"ambiguous_top2","schedule":null,
+            "image":null}"#;
+        let event: Event = serde_json::from_str(json).unwrap();
+        assert_eq!(event.event_type, EventType::UnknownFace);
+        let bytes = encode_event(&event).unwrap();
+        assert_eq!(bytes[0], FORM);
+        assert_eq!(decode_event(&bytes), Ok(event));
+        let deep = [&[FORM][..], &"[".repeat(100_000).into_bytes()].concat();
+        assert!(decode_event(&deep).is_err());
+    }
+}

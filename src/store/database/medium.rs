@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use redb::ReadOnlyDatabase;
 use redb::backends::FileBackend;
 use rustix::fs::Advice;
 
@@ -34,6 +35,9 @@ pub trait Medium: Send + Sync {
     fn name(&self) -> String;
     /// Bytes of the live database; `None` when there is none.
     fn bytes(&self) -> io::Result<Option<u64>>;
+    /// Opens the live database, which exists, without changing a byte; refused if it was not
+    /// closed well.
+    fn peek(&self, builder: &redb::Builder) -> Result<ReadOnlyDatabase, redb::DatabaseError>;
     /// Opens the live database, which exists, as it really is on the medium.
     fn open(&self, builder: &redb::Builder) -> Result<redb::Database, redb::DatabaseError>;
     /// Makes an empty fresh database in place of any other fresh one.
@@ -102,6 +106,10 @@ impl Medium for Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn peek(&self, builder: &redb::Builder) -> Result<ReadOnlyDatabase, redb::DatabaseError> {
+        builder.open_read_only(self.database())
     }
 
     fn open(&self, builder: &redb::Builder) -> Result<redb::Database, redb::DatabaseError> {

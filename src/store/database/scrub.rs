@@ -15,7 +15,7 @@
 
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use crate::store::database::{Database, builder, durable, guarded, io_refused, meta, refused};
+use crate::store::database::{Database, builder, durable, guarded, meta, refused};
 use crate::store::schema::{META, META_SCRUB_OWED, SEALED_TABLES};
 use crate::store::{ScrubReport, StoreError};
 
@@ -37,16 +37,16 @@ impl Database {
             Err(error) => {
                 // Whether the rename happened is open. Both files are whole; the next call opens
                 // the one that has the name.
-                self.replace_live(None);
                 let _ = guarded(|| fresh.close().map_err(refused));
-                return Err(io_refused(error));
+                self.replace_live(None);
+                return Err(refused(error));
             }
         }
         Ok(ScrubReport { owed, records, bytes_before, bytes_after: self.bytes()? })
     }
 
     fn bytes(&self) -> Result<u64, StoreError> {
-        Ok(self.medium.bytes().map_err(io_refused)?.unwrap_or_default())
+        Ok(self.medium.bytes().map_err(refused)?.unwrap_or_default())
     }
 
     /// A fresh database with the live records and without the note; durable but for its name.
