@@ -123,7 +123,7 @@ impl PackedTemplates {
 
     /// Packs a template; its dimension must be the block's.
     pub fn push(&mut self, template: &Template) {
-        assert_eq!(template.dimension(), self.dimension, "the caller sorts out other dimensions");
+        debug_assert_eq!(template.dimension(), self.dimension, "callers sort out other dimensions");
         let values: Vec<i16> = quantised(template).collect();
         let mut fine_squared = 0_i64;
         for value in &values {
@@ -153,7 +153,7 @@ impl PackedTemplates {
     }
 
     /// The template of a row. Packing it again gives the same row, bit for bit.
-    pub fn template(&self, row: usize) -> Template {
+    pub(crate) fn template(&self, row: usize) -> Template {
         let start = row * self.stride;
         let bytes = start..start + self.dimension;
         let halves = self.coarse[bytes.clone()].iter().zip(&self.fine[bytes]);

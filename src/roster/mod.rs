@@ -387,10 +387,9 @@ impl Roster {
         }
         let persons: Vec<_> = changes.iter().map(|(person, _)| Arc::clone(person)).collect();
         let change = Change::PutPersons { collection: collection.clone(), persons: changes };
+        self.store.commit(&change)?;
         if replaces {
-            self.commit_removal(&change)?
-        } else {
-            self.store.commit(&change)?
+            self.scrub_owed.store(true, Ordering::SeqCst);
         }
         self.replace_gallery(collection, gallery.with_persons(&persons));
         Ok(persons)
