@@ -19,9 +19,8 @@ use crate::face::template::Template;
 /// The largest component of a packed template, for up to 512 components.
 const PEAK: i32 = 127 * 256;
 
-/// Components that the kernel takes at once. The compiler turns a fixed block of 32 products into
-/// `pmaddwd` on x86 and widening multiplies on ARM; 16 or 64 are slower by 30 % to 60 %
-/// (`docs/figures.md`).
+/// Components that the kernel takes at once. On x86 the compiler turns a fixed block of 32 products
+/// into `pmaddwd`; 16 or 64 are slower by 30 % to 60 % (`docs/figures.md`).
 const LANES: usize = 32;
 
 /// What the roundings of an upper bound in `f32` can amount to: five operations on values up to 2.

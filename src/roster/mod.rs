@@ -218,7 +218,8 @@ impl Roster {
     }
 
     /// Enrols people into one collection in one transaction; of two with one id the last wins.
-    /// Answers one record per id, in the order in which the winners came.
+    /// Answers one record per id, in the order in which the winners came. One face too many refuses
+    /// the whole batch.
     pub fn enrol(
         &self,
         collection: &CollectionName,
