@@ -86,13 +86,14 @@ fn resident_bytes() -> usize {
 
 fn memory(_: &mut Criterion) {
     const PEOPLE: usize = 100_000;
+    const BATCH: usize = 10_000;
     let before = resident_bytes();
     let mut gallery = Gallery::new(model(), 128);
     let mut source = Source(1);
-    // In batches, so that records on their way in do not count.
-    for first in (0..PEOPLE).step_by(1000) {
+    // In batches, so that the records on their way in count little.
+    for first in (0..PEOPLE).step_by(BATCH) {
         let batch: Vec<_> =
-            (first..first + 1000).map(|number| person(number, source.template(128))).collect();
+            (first..first + BATCH).map(|number| person(number, source.template(128))).collect();
         gallery = gallery.with_persons(&batch);
     }
     let grown = resident_bytes().saturating_sub(before);

@@ -57,26 +57,25 @@ pub(crate) struct Leaf {
 
 impl Leaf {
     /// Packs people, sorted by id, into as few leaves as hold them, filled evenly.
-    pub(crate) fn pack(entries: &[Entry<'_>], dimension: usize) -> Vec<Arc<Leaf>> {
+    pub(crate) fn pack(entries: Vec<Entry<'_>>, dimension: usize) -> Vec<Arc<Leaf>> {
         let weight: usize = entries.iter().map(Entry::weight).sum();
         let leaves = weight.div_ceil(LEAF_REFERENCES_MAX).max(1);
         let share = weight.div_ceil(leaves);
         let mut packed = Vec::with_capacity(leaves + 1);
-        let (mut start, mut filled) = (0, 0);
-        for (index, entry) in entries.iter().enumerate() {
-            if index > start && filled + entry.weight() > share {
-                packed.push(Arc::new(Self::new(&entries[start..index], dimension)));
-                (start, filled) = (index, 0);
+        let mut entries = entries.into_iter().peekable();
+        while let Some(first) = entries.next() {
+            let mut filled = first.weight();
+            let mut together = vec![first];
+            while let Some(entry) = entries.next_if(|entry| filled + entry.weight() <= share) {
+                filled += entry.weight();
+                together.push(entry);
             }
-            filled += entry.weight();
-        }
-        if start < entries.len() {
-            packed.push(Arc::new(Self::new(&entries[start..], dimension)));
+            packed.push(Arc::new(Self::new(together, dimension)));
         }
         packed
     }
 
-    fn new(entries: &[Entry<'_>], dimension: usize) -> Self {
+    fn new(entries: Vec<Entry<'_>>, dimension: usize) -> Self {
         let rows = entries.iter().map(|entry| entry.rows.len()).sum();
         let mut leaf = Self {
             members: Vec::with_capacity(entries.len()),
@@ -85,26 +84,48 @@ impl Leaf {
             templates: PackedTemplates::with_capacity(dimension, rows),
             stale_references: 0,
         };
-        for (index, entry) in entries.iter().enumerate() {
+        for (index, entry) in entries.into_iter().enumerate() {
             leaf.first_rows.push(leaf.templates.len() as u32);
             let positions = entry.member.searchable_positions();
-            for (row, position) in entry.rows.clone().zip(positions) {
+            for (row, position) in entry.rows.zip(positions) {
                 leaf.templates.push_row(entry.source, row);
                 leaf.owners.push(Owner { member: index as u32, reference: position as u32 });
             }
             leaf.stale_references += entry.member.stale_references();
-            leaf.members.push(Arc::clone(&entry.member));
+            leaf.members.push(entry.member);
         }
         leaf
     }
 
-    /// The people, ready for another leaf.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.members.iter().enumerate().map(|(index, member)| Entry {
-            member: Arc::clone(member),
+    /// Some of the people, ready for another leaf.
+    pub(crate) fn entries(&self, indices: Range<usize>) -> impl Iterator<Item = Entry<'_>> {
+        indices.map(|index| Entry {
+            member: Arc::clone(&self.members[index]),
             source: &self.templates,
             rows: self.rows(index),
         })
+    }
+
+    /// The people of the leaf with others, sorted by id, who replace those of the same id.
+    ///
+    /// Looks at few ids: each of a large gallery is a cache miss, and there would be a leaf full.
+    pub(crate) fn entries_with<'a>(
+        &'a self,
+        arriving: impl Iterator<Item = Entry<'a>>,
+    ) -> Vec<Entry<'a>> {
+        let mut people = Vec::with_capacity(self.members.len() + 1);
+        let mut taken = 0;
+        for entry in arriving {
+            let (at, end) = match self.position(&entry.member.id) {
+                Ok(at) => (at, at + 1),
+                Err(at) => (at, at),
+            };
+            people.extend(self.entries(taken..at));
+            people.push(entry);
+            taken = end;
+        }
+        people.extend(self.entries(taken..self.members.len()));
+        people
     }
 
     /// The least id of the leaf.
@@ -132,9 +153,9 @@ impl Leaf {
         self.templates.bytes() + self.owners.capacity() * size_of::<Owner>()
     }
 
-    /// Where a person is among the members.
-    pub(crate) fn position(&self, id: &PersonId) -> Option<usize> {
-        self.members.binary_search_by(|member| member.id.cmp(id)).ok()
+    /// Where a person is among the members, or else would be.
+    pub(crate) fn position(&self, id: &PersonId) -> Result<usize, usize> {
+        self.members.binary_search_by(|member| member.id.cmp(id))
     }
 
     /// The record of a member, templates unpacked.
@@ -157,7 +178,7 @@ impl Leaf {
         // Rows of one person lie together: the best of them is offered when the next person comes.
         let mut best: Option<(Owner, f32)> = None;
         for (row, &dot) in dots.iter().enumerate() {
-            if !(self.templates.cosine_at_most(row, dot, probe) >= bar) {
+            if self.templates.cosine_at_most(row, dot, probe) < bar {
                 continue;
             }
             let (owner, cosine) = (self.owners[row], self.templates.cosine(row, dot, probe));

@@ -98,13 +98,13 @@ impl Gallery {
     /// One person, without templates.
     pub fn member(&self, id: &PersonId) -> Option<&Arc<Member>> {
         let leaf = self.leaves.get(self.leaf_of(id))?;
-        leaf.position(id).map(|index| &leaf.members()[index])
+        leaf.position(id).ok().map(|index| &leaf.members()[index])
     }
 
     /// One person's record, templates in the gallery's form.
     pub fn person(&self, id: &PersonId) -> Option<Person> {
         let leaf = self.leaves.get(self.leaf_of(id))?;
-        leaf.position(id).map(|index| leaf.person(index, &self.model))
+        leaf.position(id).ok().map(|index| leaf.person(index, &self.model))
     }
 
     /// The gallery with people added or replaced; of two with one id the last wins.
@@ -134,11 +134,10 @@ impl Gallery {
         let at = self.leaf_of(id);
         let mut gallery = self.clone();
         let Some(leaf) = self.leaves.get(at) else { return gallery };
-        if leaf.position(id).is_none() {
-            return gallery;
-        }
-        let rest: Vec<Entry<'_>> = leaf.entries().filter(|entry| entry.member.id != *id).collect();
-        gallery.leaves.splice(at..=at, Leaf::pack(&rest, self.dimension));
+        let Ok(index) = leaf.position(id) else { return gallery };
+        let after = leaf.entries(index + 1..leaf.members().len());
+        let rest: Vec<Entry<'_>> = leaf.entries(0..index).chain(after).collect();
+        gallery.leaves.splice(at..=at, Leaf::pack(rest, self.dimension));
         gallery.counted()
     }
 
@@ -195,16 +194,12 @@ impl Gallery {
             next = self.leaves.len().min(at + 1);
             let end = self.leaves.get(at + 1).map(|leaf| leaf.first_id());
             let belongs = |entry: &Entry<'_>| end.is_none_or(|end| entry.member.id < *end);
-            let incoming: Vec<_> = std::iter::from_fn(|| arriving.next_if(belongs)).collect();
-            let replaced = |entry: &Entry<'_>| {
-                incoming.binary_search_by(|new| new.member.id.cmp(&entry.member.id)).is_ok()
+            let incoming = std::iter::from_fn(|| arriving.next_if(belongs));
+            let people = match self.leaves.get(at) {
+                Some(leaf) => leaf.entries_with(incoming),
+                None => incoming.collect(),
             };
-            let present = self.leaves.get(at).into_iter().flat_map(|leaf| leaf.entries());
-            let mut people: Vec<_> = present.filter(|entry| !replaced(entry)).collect();
-            people.extend(incoming);
-            // Two sorted runs, which the sort merges in linear time.
-            people.sort_by(|a, b| a.member.id.cmp(&b.member.id));
-            leaves.extend(Leaf::pack(&people, self.dimension));
+            leaves.extend(Leaf::pack(people, self.dimension));
         }
         leaves.extend_from_slice(&self.leaves[next..]);
         Self { leaves, model: self.model.clone(), ..*self }.counted()
@@ -440,6 +435,13 @@ mod tests {
                 for (probe, answer) in probes.iter().zip(&answers) {
                     prop_assert_eq!(found(answer), brute_force(&people, probe, options));
                     prop_assert_eq!(&gallery.search(probe, options), answer);
+                    // A threshold that somebody meets exactly.
+                    if let Some(last) = answer.last() {
+                        let exact =
+                            SearchOptions { cosine_min: last.cosine, results_max: usize::MAX };
+                        let expected = brute_force(&people, probe, exact);
+                        prop_assert_eq!(found(&gallery.search(probe, exact)), expected);
+                    }
                 }
             }
             assert_same(&gallery, &people)?;

@@ -19,9 +19,8 @@ use crate::face::template::Template;
 /// The largest component of a packed template, for up to 512 components.
 const PEAK: i32 = 127 * 256;
 
-/// Components that the kernel takes at once. The compiler turns a fixed block of 32 products into
-/// `pmaddwd` on x86 and widening multiplies on ARM; 16 or 64 are slower by 30 % to 60 %
-/// (`docs/figures.md`).
+/// Components that the kernel takes at once. On x86 the compiler turns a fixed block of 32 products
+/// into `pmaddwd`; 16 or 64 are slower by 30 % to 60 % (`docs/figures.md`).
 const LANES: usize = 32;
 
 /// What the roundings of an upper bound in `f32` can amount to: five operations on values up to 2.
@@ -123,7 +122,7 @@ impl PackedTemplates {
 
     /// Packs a template; its dimension must be the block's.
     pub fn push(&mut self, template: &Template) {
-        assert_eq!(template.dimension(), self.dimension, "the caller sorts out other dimensions");
+        debug_assert_eq!(template.dimension(), self.dimension, "callers sort out other dimensions");
         let values: Vec<i16> = quantised(template).collect();
         let mut fine_squared = 0_i64;
         for value in &values {
@@ -153,7 +152,7 @@ impl PackedTemplates {
     }
 
     /// The template of a row. Packing it again gives the same row, bit for bit.
-    pub fn template(&self, row: usize) -> Template {
+    pub(crate) fn template(&self, row: usize) -> Template {
         let start = row * self.stride;
         let bytes = start..start + self.dimension;
         let halves = self.coarse[bytes.clone()].iter().zip(&self.fine[bytes]);

@@ -78,7 +78,10 @@ pub(crate) struct Ranking<'a> {
 
 impl<'a> Ranking<'a> {
     /// An empty ranking for a gallery of `persons`.
-    pub(crate) fn new(options: SearchOptions, persons: usize) -> Self {
+    pub(crate) fn new(mut options: SearchOptions, persons: usize) -> Self {
+        if options.cosine_min.is_nan() {
+            options.cosine_min = f32::INFINITY;
+        }
         Self { options, heap: BinaryHeap::with_capacity(options.results_max.min(persons)) }
     }
 
@@ -93,7 +96,7 @@ impl<'a> Ranking<'a> {
 
     /// Takes a person's best reference, if it is good enough. A person must come once.
     pub(crate) fn offer(&mut self, person: &'a Arc<Member>, cosine: f32, reference: usize) {
-        if !(cosine >= self.bar()) {
+        if cosine < self.bar() {
             return;
         }
         let ranked = Ranked { person, cosine, reference };

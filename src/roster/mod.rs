@@ -218,7 +218,8 @@ impl Roster {
     }
 
     /// Enrols people into one collection in one transaction; of two with one id the last wins.
-    /// Answers one record per id, in the order in which the winners came.
+    /// Answers one record per id, in the order in which the winners came. One face too many refuses
+    /// the whole batch.
     pub fn enrol(
         &self,
         collection: &CollectionName,
@@ -387,10 +388,9 @@ impl Roster {
         }
         let persons: Vec<_> = changes.iter().map(|(person, _)| Arc::clone(person)).collect();
         let change = Change::PutPersons { collection: collection.clone(), persons: changes };
+        self.store.commit(&change)?;
         if replaces {
-            self.commit_removal(&change)?
-        } else {
-            self.store.commit(&change)?
+            self.scrub_owed.store(true, Ordering::SeqCst);
         }
         self.replace_gallery(collection, gallery.with_persons(&persons));
         Ok(persons)
