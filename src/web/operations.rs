@@ -316,7 +316,12 @@ fn page(path: Path) -> Description {
         Path::DocsAsset => Description {
             answer: Answer::Text("*/*"),
             errors: vec![ErrorCode::RouteNotFound],
-            ..base("docsAsset", "Scripts and styles of the two pages")
+            ..base("docsAsset", "What the page loads")
+        },
+        Path::RapiDocAsset => Description {
+            answer: Answer::Text("*/*"),
+            errors: vec![ErrorCode::RouteNotFound],
+            ..base("rapidocAsset", "What the page loads")
         },
         Path::RapiDoc => {
             Description { answer: html, ..base("rapidoc", "This document, browsable (RapiDoc)") }

@@ -68,8 +68,8 @@ pub struct ComponentStatus {
 /// The text of `/metrics` at this moment.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// Content type and body of a page or asset, by its path (`/docs`, `/docs/…`, `/rapidoc`).
-pub type PageSource = fn(path: &str) -> Option<(&'static str, Bytes)>;
+/// The response for a page or asset, by its path (`/docs`, `/docs/…`, `/rapidoc`, `/rapidoc/…`).
+pub type PageSource = fn(path: &str) -> Option<Response<Bytes>>;
 
 /// What the service is told by the daemon.
 pub struct ServiceOptions {

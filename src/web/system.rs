@@ -46,9 +46,7 @@ pub fn openapi(service: &Service) -> Response<Bytes> {
 /// `GET /docs`, `GET /rapidoc` and what they load.
 pub fn page(service: &Service, url_path: &str) -> Result<Response<Bytes>, ApiError> {
     let path = format!("/{}", url_path.trim_start_matches('/'));
-    let found = (service.options().pages)(&path);
-    let (content_type, body) = found.ok_or_else(|| ApiError::new(ErrorCode::RouteNotFound))?;
-    Ok(reply::with_type(StatusCode::OK, content_type, body))
+    (service.options().pages)(&path).ok_or_else(|| ApiError::new(ErrorCode::RouteNotFound))
 }
 
 fn component(status: ComponentStatus) -> ComponentAnswer {
