@@ -41,6 +41,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "store/vault",
             "bus/mqtt",
             "bus/wire",
+            "telemetry/logging",
             "web",
             "daemon/pipeline",
             "daemon/supervise",
@@ -71,6 +72,10 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("jpeg_encoder", &["picture"]),
     ("chacha20poly1305", &["store/vault"]),
     ("serde_json", &["bus/wire", "store/schema", "web", "cli", "eval"]),
+    ("prometheus_client", &["telemetry"]),
+    ("tracing_subscriber", &["telemetry/logging"]),
+    ("tracing_journald", &["telemetry/logging"]),
+    ("rcgen", &["web/tls"]),
     ("anyhow", &["main", "cli", "daemon", "eval"]),
 ];
 

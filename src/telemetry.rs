@@ -1,1 +1,0 @@
-//! Counters, gauges and histograms that `/metrics` shows, and where the logs go.
