@@ -302,8 +302,8 @@ fn service(endpoint: Endpoint) -> Description {
             ..base("ready", "Whether the service can recognise faces")
         },
         Endpoint::Metrics => Description {
-            answer: Answer::Text("text/plain"),
-            ..base("metrics", "Numbers in the Prometheus text format")
+            answer: Answer::Text("application/openmetrics-text"),
+            ..base("metrics", "Numbers in the OpenMetrics text format of Prometheus")
         },
         _ => base("openapi", "This document"),
     }

@@ -18,8 +18,9 @@ use facelatch::recognition::scripted::{self, Face, ScriptedLoader};
 use facelatch::roster::Roster;
 use facelatch::store::memory::MemoryStore;
 use facelatch::store::{Scope, Store};
-use facelatch::web::auth::Caller;
+use facelatch::telemetry::Metrics;
 use facelatch::web::base64_image;
+use facelatch::web::server::{Caller, Handler};
 use facelatch::web::service::{ComponentStatus, Recognition, Service, ServiceOptions, Status};
 use hyper::body::Bytes;
 use hyper::{Request, Response};
@@ -90,13 +91,9 @@ impl Status for Up {
 
 pub fn options(metrics_access: MetricsAccess) -> ServiceOptions {
     ServiceOptions {
-        metrics: Arc::new(|| "facelatch_up 1\n".to_string()),
+        metrics: Arc::new(Metrics::new("0.0.0")),
         metrics_access,
         status: Arc::new(Up),
-        pages: |path| {
-            let known = matches!(path, "/docs" | "/rapidoc" | "/docs/page.js" | "/rapidoc/x.js");
-            known.then(|| Response::new(Bytes::from_static(b"<html>")))
-        },
     }
 }
 
