@@ -115,8 +115,7 @@ impl LocalClient {
     ) -> Result<Answer, ClientError> {
         let exchange = exchange(&mut self.sender, method, path, body);
         // The connection's own task runs while this waits.
-        let outcome =
-            self.runtime.block_on(async { timeout(ANSWER_TIME_MAX, exchange).await });
+        let outcome = self.runtime.block_on(async { timeout(ANSWER_TIME_MAX, exchange).await });
         let reason = match outcome {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(reason)) => reason,
@@ -127,8 +126,7 @@ impl LocalClient {
 }
 
 async fn open(path: &Path) -> Result<Option<SendRequest<Full<Bytes>>>, ClientError> {
-    let refuse =
-        |reason: String| ClientError::Socket { path: path.to_path_buf(), reason };
+    let refuse = |reason: String| ClientError::Socket { path: path.to_path_buf(), reason };
     let stream = match timeout(CONNECT_TIME_MAX, UnixStream::connect(path)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error))

@@ -50,7 +50,7 @@ pub enum LoggingError {
 /// Sends the log of the whole process where `config` says.
 pub fn init_logging(config: &LogConfig) -> Result<(), LoggingError> {
     let filter = filter(&config.level)?;
-    let layer = match resolve(config.format, &Surroundings::of_this_process()) {
+    let layer = match resolve(config.format, Surroundings::of_this_process()) {
         Resolved::Journald => journald()?,
         Resolved::JournaldIfPossible => journald().unwrap_or_else(|_| json(io::stderr)),
         Resolved::Json => json(io::stderr),
@@ -146,16 +146,15 @@ fn stderr_device() -> Option<String> {
     Some(format!("{}:{}", metadata.dev(), metadata.ino()))
 }
 
-fn resolve(format: LogFormat, surroundings: &Surroundings) -> Resolved {
+fn resolve(format: LogFormat, surroundings: Surroundings) -> Resolved {
     let colour =
         if surroundings.terminal && !surroundings.no_color { Colour::Ansi } else { Colour::Plain };
     match format {
         LogFormat::Journald => Resolved::Journald,
-        LogFormat::Json => Resolved::Json,
         LogFormat::Text => Resolved::Text(colour),
         LogFormat::Auto if surroundings.under_systemd => Resolved::JournaldIfPossible,
         LogFormat::Auto if surroundings.terminal => Resolved::Text(colour),
-        LogFormat::Auto => Resolved::Json,
+        LogFormat::Auto | LogFormat::Json => Resolved::Json,
     }
 }
 
@@ -206,10 +205,10 @@ mod tests {
             (LogFormat::Journald, at(false, true), Resolved::Journald),
         ];
         for (format, surroundings, expected) in cases {
-            assert_eq!(resolve(format, &surroundings), expected, "{format:?} {surroundings:?}");
+            assert_eq!(resolve(format, surroundings), expected, "{format:?} {surroundings:?}");
         }
         let colourless = Surroundings { under_systemd: false, terminal: true, no_color: true };
-        assert_eq!(resolve(LogFormat::Auto, &colourless), Resolved::Text(Colour::Plain));
+        assert_eq!(resolve(LogFormat::Auto, colourless), Resolved::Text(Colour::Plain));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! lists or from the configuration (camera names), never from a request, so a client cannot make
 //! the number of series grow.
 //!
-//! The text is OpenMetrics, the standard of the Prometheus text format. It is written by
+//! The text is `OpenMetrics`, the standard of the Prometheus text format. It is written by
 //! `prometheus-client`, the library of the Prometheus project: typed labels and five small
 //! dependencies. (`metrics` is built around a global recorder, `prometheus` around string labels.)
 //! `logging` says where the log goes.

@@ -12,21 +12,10 @@ use crate::roster::Roster;
 use crate::store::Scope;
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::path::Access;
+use crate::web::server::Caller;
 
 /// The header that carries the key.
 pub const KEY_HEADER: &str = "x-api-key";
-
-/// Where a request comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
-    /// A network connection.
-    Network {
-        /// The peer.
-        address: IpAddr,
-    },
-    /// The daemon's own unix socket.
-    LocalSocket,
-}
 
 /// Checks that `caller` may use an endpoint that demands `access`.
 pub fn authorise(

@@ -7,7 +7,7 @@ use hyper::{Response, body::Bytes};
 use tokio::task::JoinSet;
 
 use crate::gallery::person::FaceStorageType;
-use crate::recognition::pool::{Lane, PoolError, RecognizerPool};
+use crate::recognition::pool::PoolError;
 use crate::roster::{Enrolment, EnrolmentMode};
 use crate::web::body;
 use crate::web::error::{ApiError, ErrorBody};
@@ -15,7 +15,7 @@ use crate::web::faces::{Posted, Seen};
 use crate::web::forms::{BULK_PERSONS_MAX, BulkForm, BulkPersonForm};
 use crate::web::persons::PreparedFace;
 use crate::web::reply;
-use crate::web::service::{Admitted, Service, collection_name};
+use crate::web::service::{Admitted, Service, Workers, collection_name};
 
 /// Pictures of one request that are with the workers at one time: enough to keep a second worker
 /// busy, and few enough that a search need not wait for the whole import.
@@ -38,7 +38,7 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
     service.gallery(&collection)?;
     let storage = FaceStorageType::from(form.face_storage_type);
     let mut persons = form.persons;
-    let outcomes = prepare_all(service.pool()?, &mut persons, storage).await?;
+    let outcomes = prepare_all(service.workers()?, &mut persons, storage).await?;
 
     let mut failures: Vec<ErrorBody> = Vec::new();
     let mut enrolments = Vec::new();
@@ -63,7 +63,7 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
 
 /// The outcome of every item, in input order. Fails as a whole only when recognition itself does.
 async fn prepare_all(
-    pool: &RecognizerPool,
+    workers: &Workers,
     persons: &mut [BulkPersonForm],
     storage: FaceStorageType,
 ) -> Result<Vec<Outcome>, ApiError> {
@@ -76,8 +76,8 @@ async fn prepare_all(
         {
             let text = std::mem::take(&mut person.face_base_64);
             let posted = Posted { field: "face_base_64", text };
-            let pool = pool.clone();
-            running.spawn(async move { (index, prepare(&pool, posted, storage).await) });
+            let workers = workers.clone();
+            running.spawn(async move { (index, prepare(&workers, posted, storage).await) });
         }
         let Some(finished) = running.join_next().await else { break };
         let (index, outcome) = finished.map_err(|error| ApiError::internal(&error))?;
@@ -88,7 +88,7 @@ async fn prepare_all(
 
 /// The outer error is the whole request's: the queue stayed full, or recognition has stopped.
 async fn prepare(
-    pool: &RecognizerPool,
+    workers: &Workers,
     posted: Posted,
     storage: FaceStorageType,
 ) -> Result<Outcome, ApiError> {
@@ -100,7 +100,7 @@ async fn prepare(
             seen.require_one_face()?;
             PreparedFace::new(recognizer, seen, storage)
         };
-        match pool.run(Lane::Request, job).await {
+        match workers.run(job).await {
             Ok(outcome) => return Ok(outcome),
             Err(PoolError::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
             Err(PoolError::Panicked) => return Ok(Err(PoolError::Panicked.into())),

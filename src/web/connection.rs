@@ -57,12 +57,8 @@ pub fn body_budget(limits: &Limits) -> Arc<Semaphore> {
 
 /// Serves requests until the client leaves, a limit is hit, or the stop is asked for and the
 /// request in flight has been answered.
-pub async fn serve<S, H>(
-    stream: S,
-    caller: Caller,
-    shared: Arc<Shared<H>>,
-    mut stop: StopSignal,
-) where
+pub async fn serve<S, H>(stream: S, caller: Caller, shared: Arc<Shared<H>>, mut stop: StopSignal)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
@@ -155,12 +151,10 @@ async fn handle<H: Handler>(
 /// The future's output, or nothing when it panicked. The panic hook has logged it by then.
 async fn caught<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    poll_fn(|context| {
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
-            Ok(Poll::Pending) => Poll::Pending,
-            Err(_) => Poll::Ready(None),
-        }
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(_) => Poll::Ready(None),
     })
     .await
 }

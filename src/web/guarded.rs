@@ -139,11 +139,7 @@ enum Closing {
     /// The writing side is open.
     No,
     /// The writing side is closed and the reading side is swallowed.
-    Lingering {
-        end: Instant,
-        quiet_since: Instant,
-        swallowed: u64,
-    },
+    Lingering { end: Instant, quiet_since: Instant, swallowed: u64 },
 }
 
 impl<S, H> GuardedStream<S, H> {

@@ -31,6 +31,7 @@ pub mod reply;
 pub mod search;
 pub mod server;
 pub mod service;
+pub mod serving;
 pub mod stored_images;
 pub mod system;
 pub mod threshold;

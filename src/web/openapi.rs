@@ -79,7 +79,7 @@ fn operation(route: &Route) -> Operation {
     for field in about.query {
         operation = operation.parameter(parameter(field, ParameterIn::Query));
     }
-    if route.path == Path::DocsAsset {
+    if matches!(route.path, Path::DocsAsset | Path::RapiDocAsset) {
         let asset = Field { name: "asset", text: "File name.", required: true, kind: Type::String };
         operation = operation.parameter(parameter(&asset, ParameterIn::Path));
     }

@@ -302,8 +302,8 @@ fn service(endpoint: Endpoint) -> Description {
             ..base("ready", "Whether the service can recognise faces")
         },
         Endpoint::Metrics => Description {
-            answer: Answer::Text("text/plain"),
-            ..base("metrics", "Numbers in the Prometheus text format")
+            answer: Answer::Text("application/openmetrics-text"),
+            ..base("metrics", "Numbers in the OpenMetrics text format of Prometheus")
         },
         _ => base("openapi", "This document"),
     }
@@ -316,7 +316,12 @@ fn page(path: Path) -> Description {
         Path::DocsAsset => Description {
             answer: Answer::Text("*/*"),
             errors: vec![ErrorCode::RouteNotFound],
-            ..base("docsAsset", "Scripts and styles of the two pages")
+            ..base("docsAsset", "What the page loads")
+        },
+        Path::RapiDocAsset => Description {
+            answer: Answer::Text("*/*"),
+            errors: vec![ErrorCode::RouteNotFound],
+            ..base("rapidocAsset", "What the page loads")
         },
         Path::RapiDoc => {
             Description { answer: html, ..base("rapidoc", "This document, browsable (RapiDoc)") }

@@ -127,13 +127,14 @@ mod tests {
     #[test]
     fn packed_files_are_gzip_and_as_noted() {
         let readme = include_str!("assets/README.md");
-        for path in ["/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/rapidoc/rapidoc-min.js"]
+        for path in
+            ["/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/rapidoc/rapidoc-min.js"]
         {
             let page = page(path).unwrap();
             assert_eq!(page.content_encoding, Some("gzip"), "{path}");
             assert_eq!(page.body[..3], [0x1f, 0x8b, 8], "{path}");
             let digest = Sha256::digest(&page.body);
-            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
             assert!(readme.contains(&digest), "{path} has {digest}, assets/README.md differs");
         }
     }
@@ -144,9 +145,8 @@ mod tests {
             let response = page(path).unwrap().into_response();
             let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
             assert!(policy.starts_with("default-src 'none'"));
-            for source in policy.split([' ', ';']).filter(|word| word.contains(['*', '.', '/'])) {
-                panic!("{path} allows {source}");
-            }
+            let outside = policy.split([' ', ';']).find(|word| word.contains(['*', '.', '/']));
+            assert_eq!(outside, None, "{path}");
             assert_eq!(response.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff");
         }
     }

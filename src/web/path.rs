@@ -25,11 +25,13 @@ pub enum Path {
     /// Scripts, styles and fonts of the two pages.
     DocsAsset,
     RapiDoc,
+    /// As `DocsAsset`.
+    RapiDocAsset,
 }
 
 impl Path {
     /// Every path.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Collection,
         Self::Collections,
         Self::Person,
@@ -45,17 +47,21 @@ impl Path {
         Self::Docs,
         Self::DocsAsset,
         Self::RapiDoc,
+        Self::RapiDocAsset,
     ];
 
     /// Decodes the path of a URL. Repeated leading slashes count as one, because existing clients
     /// send `//face-search`; everything else is literal and case-sensitive.
     pub fn decode(url_path: &str) -> Option<Self> {
         let name = url_path.strip_prefix('/')?.trim_start_matches('/');
-        if let Some(asset) = name.strip_prefix("docs/") {
-            return (!asset.is_empty()).then_some(Self::DocsAsset);
+        let exact = |path: &Self| &path.template()[1..] == name;
+        match name.split_once('/') {
+            Some(("docs", "")) => Some(Self::Docs),
+            Some(("docs", _)) => Some(Self::DocsAsset),
+            Some(("rapidoc", "")) => Some(Self::RapiDoc),
+            Some(("rapidoc", _)) => Some(Self::RapiDocAsset),
+            _ => Self::ALL.into_iter().find(exact),
         }
-        let exact = |path: &Self| *path != Self::DocsAsset && &path.template()[1..] == name;
-        Self::ALL.into_iter().find(exact)
     }
 
     /// The path as the OpenAPI document writes it.
@@ -76,6 +82,7 @@ impl Path {
             Self::Docs => "/docs",
             Self::DocsAsset => "/docs/{asset}",
             Self::RapiDoc => "/rapidoc",
+            Self::RapiDocAsset => "/rapidoc/{asset}",
         }
     }
 }
@@ -138,7 +145,7 @@ const ADMIN: Access = Access::AnyOf(&[Scope::Admin]);
 /// Every route. A search key learns which collections there are, but reads people only as results
 /// of a search.
 #[rustfmt::skip]
-pub static ROUTES: [Route; 22] = [
+pub static ROUTES: [Route; 23] = [
     route(Path::Collection, Method::POST, Endpoint::CreateCollection, ENROL),
     route(Path::Collection, Method::DELETE, Endpoint::DeleteCollection, ENROL),
     route(Path::Collection, Method::GET, Endpoint::ReadCollection, SEARCH_OR_ENROL),
@@ -161,6 +168,7 @@ pub static ROUTES: [Route; 22] = [
     route(Path::Docs, Method::GET, Endpoint::Page, Access::Open),
     route(Path::DocsAsset, Method::GET, Endpoint::Page, Access::Open),
     route(Path::RapiDoc, Method::GET, Endpoint::Page, Access::Open),
+    route(Path::RapiDocAsset, Method::GET, Endpoint::Page, Access::Open),
 ];
 
 const fn route(path: Path, method: Method, endpoint: Endpoint, access: Access) -> Route {
@@ -213,8 +221,10 @@ mod tests {
             ("*", None),
             ("/", None),
             ("//", None),
-            ("/docs/", None),
-            ("/docs/{asset}x/", Some(Path::DocsAsset)),
+            ("/docs/", Some(Path::Docs)),
+            ("/rapidoc/", Some(Path::RapiDoc)),
+            ("/rapidoc/page.js", Some(Path::RapiDocAsset)),
+            ("/docsx", None),
             ("face-search", None),
             ("/face-search/", None),
             ("/Face-Search", None),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use hyper::{Response, body::Bytes};
 
 use crate::face::comparison::Score;
-use crate::face::comparison::ScoreMap;
 use crate::face::detection::Detection;
 use crate::gallery::Gallery;
 use crate::gallery::names::CollectionName;

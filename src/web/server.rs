@@ -96,30 +96,29 @@ pub enum TimedOut {
     Handling,
 }
 
+/// An answer with its whole body.
+pub type Reply = Response<Bytes>;
+
 /// Answers requests. Every answer has a body; an error without one would be taken for hyper's own
 /// and replaced by `bad_request`.
 pub trait Handler: Send + Sync + 'static {
     /// Answers a complete request. Dropped, at an await, when the client leaves or time is up.
-    fn handle(
-        &self,
-        request: Request<Bytes>,
-        caller: Caller,
-    ) -> impl Future<Output = Response<Bytes>> + Send;
+    fn handle(&self, request: Request<Bytes>, from: Caller) -> impl Future<Output = Reply> + Send;
 
     /// The body is larger than the limit; the key has not been looked at.
-    fn too_large(&self, head: &Parts) -> Response<Bytes>;
+    fn too_large(&self, head: &Parts) -> Reply;
 
     /// The request took too long.
-    fn timed_out(&self, head: &Parts, what: TimedOut) -> Response<Bytes>;
+    fn timed_out(&self, head: &Parts, what: TimedOut) -> Reply;
 
     /// There is no memory for the body now; the client should try again.
-    fn busy(&self, head: &Parts) -> Response<Bytes>;
+    fn busy(&self, head: &Parts) -> Reply;
 
     /// `handle` panicked.
-    fn failed(&self, head: &Parts) -> Response<Bytes>;
+    fn failed(&self, head: &Parts) -> Reply;
 
     /// What arrived is not a request.
-    fn bad_request(&self, problem: BadRequest) -> Response<Bytes>;
+    fn bad_request(&self, problem: BadRequest) -> Reply;
 }
 
 /// Bounds of every connection; the first three are configured, the others are not worth a key.
@@ -663,7 +662,8 @@ mod tests {
     async fn expect_continue_is_answered_before_the_body() {
         let server = start().await;
         let mut stream = server.connect().await;
-        let head = "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n";
+        let head =
+            "POST /e HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut interim = [0; 25];
         stream.read_exact(&mut interim).await.unwrap();
@@ -690,7 +690,7 @@ mod tests {
         is(&server.ask(&post("/second")).await, 429, "busy");
         // Announcing takes nothing from others.
         let mut boaster = server.connect().await;
-        boaster.write_all(post("/b")[..200].as_bytes()).await.unwrap();
+        boaster.write_all(&post("/b").as_bytes()[..200]).await.unwrap();
         server.handler.release.notify_one();
         is(&rest(&mut holder).await, 200, "waited");
         is(&server.ask(&post("/third")).await, 200, "/third 90000");

@@ -6,7 +6,7 @@
 //!
 //! The order of the checks is the contract's: route and method, key, form, collection, picture,
 //! face, liveness, duplicate. The size of the body comes before all of them, in the server, which
-//! answers [`Service::too_large`].
+//! answers through [`crate::web::serving`].
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::gallery::Gallery;
 use crate::gallery::names::CollectionName;
 use crate::recognition::RecognitionInfo;
 use crate::recognition::Recognizer;
-use crate::recognition::pool::{Lane, RecognizerPool};
+use crate::recognition::pool::{Lane, PoolError, RecognizerPool};
 use crate::roster::Roster;
+use crate::telemetry::{Metrics, PoolFault};
 use crate::web::auth;
-use crate::web::auth::Caller;
 use crate::web::bulk;
 use crate::web::collections;
 use crate::web::compare;
@@ -33,6 +33,7 @@ use crate::web::path::{Access, Endpoint, Path};
 use crate::web::persons;
 use crate::web::query::Query;
 use crate::web::search;
+use crate::web::server::Caller;
 use crate::web::system;
 
 /// What answers with recognition.
@@ -46,6 +47,39 @@ pub enum Recognition {
         /// Names what is missing and the remedy.
         reason: String,
     },
+}
+
+/// The recognition workers as requests use them: in the lane of requests, with refusals counted.
+#[derive(Clone)]
+pub struct Workers {
+    pool: RecognizerPool,
+    metrics: Arc<Metrics>,
+}
+
+impl Workers {
+    /// The models in use.
+    pub fn models(&self) -> &RecognitionInfo {
+        self.pool.info()
+    }
+
+    /// Runs a job on a worker and waits for it.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Recognizer) -> T + Send + 'static,
+    ) -> Result<T, PoolError> {
+        let answer = self.pool.run(Lane::Request, job).await;
+        match answer {
+            Err(PoolError::Busy) => self.metrics.pool_fault(PoolFault::Busy),
+            Err(PoolError::Panicked) => self.metrics.pool_fault(PoolFault::Panicked),
+            Err(PoolError::Stopped) | Ok(_) => {}
+        }
+        answer
+    }
+
+    /// Jobs of requests that wait now.
+    pub fn waiting(&self) -> usize {
+        self.pool.stats().request_queued
+    }
 }
 
 /// What the daemon knows of the device, for `/ready`.
@@ -65,28 +99,21 @@ pub struct ComponentStatus {
     pub up: bool,
 }
 
-/// The text of `/metrics` at this moment.
-pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
-
-/// Content type and body of a page or asset, by its path (`/docs`, `/docs/…`, `/rapidoc`).
-pub type PageSource = fn(path: &str) -> Option<(&'static str, Bytes)>;
-
 /// What the service is told by the daemon.
 pub struct ServiceOptions {
-    /// The numbers of `/metrics`.
-    pub metrics: MetricsText,
+    /// The counters that `/metrics` shows.
+    pub metrics: Arc<Metrics>,
     /// Who may read them.
     pub metrics_access: MetricsAccess,
     /// What `/ready` says of cameras and broker.
     pub status: Arc<dyn Status>,
-    /// The browsable pages and their assets.
-    pub pages: PageSource,
 }
 
 /// The HTTP service without its server. One for all connections, behind an `Arc`.
 pub struct Service {
     roster: Arc<Roster>,
-    recognition: Recognition,
+    /// Without workers, the reason why there are none.
+    workers: Result<Workers, String>,
     options: ServiceOptions,
     openapi: Bytes,
 }
@@ -102,28 +129,20 @@ pub struct Admitted {
 impl Service {
     /// A service over the people of `roster`.
     pub fn new(roster: Arc<Roster>, recognition: Recognition, options: ServiceOptions) -> Self {
+        let workers = match recognition {
+            Recognition::Ready(pool) => Ok(Workers { pool, metrics: Arc::clone(&options.metrics) }),
+            Recognition::Unavailable { reason } => Err(reason),
+        };
         Self {
             roster,
-            recognition,
+            workers,
             options,
             openapi: openapi::document().into(),
         }
     }
 
     /// Answers one request, whose body is complete and within the server's limit.
-    pub async fn handle(&self, request: Request<Bytes>, caller: Caller) -> Response<Bytes> {
-        match self.answer(request, caller).await {
-            Ok(response) => response,
-            Err(error) => error.into_response(),
-        }
-    }
-
-    /// The answer to a request whose body is over the server's limit. The key is not looked at.
-    pub fn too_large() -> Response<Bytes> {
-        ApiError::new(ErrorCode::PayloadIsTooLarge).into_response()
-    }
-
-    async fn answer(
+    pub(crate) async fn answer(
         &self,
         request: Request<Bytes>,
         caller: Caller,
@@ -139,7 +158,7 @@ impl Service {
         };
         auth::authorise(&self.roster, &head.headers, caller, access)?;
         if route.endpoint == Endpoint::Page {
-            return system::page(self, head.uri.path());
+            return system::page(head.uri.path());
         }
         let query = Query::parse(head.uri.query())?;
         self.dispatch(route.endpoint, Admitted { body, query }).await
@@ -189,19 +208,21 @@ impl Service {
         self.openapi.clone()
     }
 
+    /// The counters of this process.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.options.metrics
+    }
+
     /// The workers, or `ERR_INTERNAL_ERROR` with the reason why there are none.
-    pub(crate) fn pool(&self) -> Result<&RecognizerPool, ApiError> {
-        match &self.recognition {
-            Recognition::Ready(pool) => Ok(pool),
-            Recognition::Unavailable { reason } => {
-                Err(ApiError::new(ErrorCode::InternalError).with("reason", reason))
-            }
-        }
+    pub(crate) fn workers(&self) -> Result<&Workers, ApiError> {
+        self.workers
+            .as_ref()
+            .map_err(|reason| ApiError::new(ErrorCode::InternalError).with("reason", reason))
     }
 
     /// The models in use.
     pub(crate) fn models(&self) -> Result<&RecognitionInfo, ApiError> {
-        Ok(self.pool()?.info())
+        Ok(self.workers()?.models())
     }
 
     /// Runs a job on a recognition worker; a full queue is `ERR_TOO_MANY_REQUESTS`.
@@ -209,7 +230,7 @@ impl Service {
         &self,
         job: impl FnOnce(&mut Recognizer) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.pool()?.run(Lane::Request, job).await?
+        self.workers()?.run(job).await?
     }
 
     /// Runs something that waits for the disk, off the network tasks.

@@ -2,13 +2,13 @@
 
 use hyper::{Response, StatusCode, body::Bytes};
 
+use crate::telemetry::METRICS_CONTENT_TYPE;
 use crate::web::answers::{ComponentAnswer, HealthAnswer, ReadyAnswer};
 use crate::web::error::{ApiError, ErrorCode};
+use crate::web::pages;
+use crate::web::pages::Page;
 use crate::web::reply;
 use crate::web::service::{ComponentStatus, Service};
-
-/// The media type of the Prometheus text format.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// `GET /health`: the process answers.
 pub fn health() -> Result<Response<Bytes>, ApiError> {
@@ -35,7 +35,11 @@ pub fn ready(service: &Service) -> Result<Response<Bytes>, ApiError> {
 
 /// `GET /metrics`
 pub fn metrics(service: &Service) -> Response<Bytes> {
-    reply::with_type(StatusCode::OK, METRICS_TYPE, (service.options().metrics)().into())
+    let metrics = service.metrics();
+    if let Ok(workers) = service.workers() {
+        metrics.pool_waiting(workers.waiting());
+    }
+    reply::with_type(StatusCode::OK, METRICS_CONTENT_TYPE, metrics.render().into())
 }
 
 /// `GET /openapi.json`
@@ -44,11 +48,9 @@ pub fn openapi(service: &Service) -> Response<Bytes> {
 }
 
 /// `GET /docs`, `GET /rapidoc` and what they load.
-pub fn page(service: &Service, url_path: &str) -> Result<Response<Bytes>, ApiError> {
-    let path = format!("/{}", url_path.trim_start_matches('/'));
-    let found = (service.options().pages)(&path);
-    let (content_type, body) = found.ok_or_else(|| ApiError::new(ErrorCode::RouteNotFound))?;
-    Ok(reply::with_type(StatusCode::OK, content_type, body))
+pub fn page(url_path: &str) -> Result<Response<Bytes>, ApiError> {
+    let page = pages::page(&format!("/{}", url_path.trim_start_matches('/')));
+    page.map(Page::into_response).ok_or_else(|| ApiError::new(ErrorCode::RouteNotFound))
 }
 
 fn component(status: ComponentStatus) -> ComponentAnswer {

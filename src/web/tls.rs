@@ -172,8 +172,7 @@ fn read_pair(
 }
 
 fn read_bounded(file: &Path, remedy: &'static str) -> Result<Vec<u8>, TlsError> {
-    let unreadable =
-        |reason: String| TlsError::Read { file: file.to_path_buf(), reason, remedy };
+    let unreadable = |reason: String| TlsError::Read { file: file.to_path_buf(), reason, remedy };
     let length = fs::metadata(file).map_err(|error| unreadable(error.to_string()))?.len();
     if length > PEM_BYTES_MAX {
         return Err(unreadable(format!("{length} bytes, more than {PEM_BYTES_MAX}")));
@@ -192,8 +191,7 @@ fn create_pair(
     addresses: &[IpAddr],
     now: UtcTime,
 ) -> Result<(), TlsError> {
-    let failed =
-        |reason: String| TlsError::Create { dir: dir.to_path_buf(), reason };
+    let failed = |reason: String| TlsError::Create { dir: dir.to_path_buf(), reason };
     let (certificate, key) =
         self_signed(names, addresses, now).map_err(|error| failed(error.to_string()))?;
     store_pair(dir, &certificate, &key).map_err(|error| failed(error.to_string()))
@@ -207,7 +205,8 @@ fn self_signed(
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     // X.509 allows a common name of at most 64 characters.
-    let common_name: String = names.first().map_or("facelatch", |name| name).chars().take(64).collect();
+    let common_name: String =
+        names.first().map_or("facelatch", |name| name).chars().take(64).collect();
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.distinguished_name.push(DnType::OrganizationName, "facelatch");
     for name in names {
@@ -271,9 +270,11 @@ fn names(host: &str) -> Vec<String> {
     });
     names.push("localhost".to_string());
     let mut seen = Vec::new();
-    names.retain(|name| !seen.contains(name) && {
-        seen.push(name.clone());
-        true
+    names.retain(|name| {
+        !seen.contains(name) && {
+            seen.push(name.clone());
+            true
+        }
     });
     names
 }

@@ -1,0 +1,75 @@
+//! The service behind the server: what the server asks of a handler, in the words of the contract.
+
+use std::time::{Duration, Instant};
+
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::http::request::Parts;
+
+use crate::web::error::{ApiError, ErrorCode};
+use crate::web::path::Path;
+use crate::web::server::{BadRequest, Caller, Handler, Reply, TimedOut};
+use crate::web::service::Service;
+
+/// How requests of no known route are counted.
+const UNKNOWN_ROUTE: &str = "unknown";
+
+impl Handler for Service {
+    async fn handle(&self, request: Request<Bytes>, from: Caller) -> Reply {
+        let begin = Instant::now();
+        let route = route_name(request.uri().path());
+        let reply = match self.answer(request, from).await {
+            Ok(reply) => reply,
+            Err(error) => error.into_response(),
+        };
+        self.metrics().http_request(route, reply.status().as_u16(), begin.elapsed());
+        reply
+    }
+
+    fn too_large(&self, head: &Parts) -> Reply {
+        self.early(head, ApiError::new(ErrorCode::PayloadIsTooLarge))
+    }
+
+    /// A slow body is the client's doing; a slow answer means that too much is going on here.
+    fn timed_out(&self, head: &Parts, what: TimedOut) -> Reply {
+        let error = match what {
+            TimedOut::Body => ApiError::invalid("body", "it did not arrive in time"),
+            TimedOut::Handling => ApiError::new(ErrorCode::TooManyRequests),
+        };
+        self.early(head, error)
+    }
+
+    fn busy(&self, head: &Parts) -> Reply {
+        self.early(head, ApiError::new(ErrorCode::TooManyRequests))
+    }
+
+    fn failed(&self, head: &Parts) -> Reply {
+        self.early(head, ApiError::new(ErrorCode::InternalError))
+    }
+
+    fn bad_request(&self, problem: BadRequest) -> Reply {
+        let error = match problem {
+            BadRequest::Malformed => ApiError::invalid("request", "this is not HTTP/1.1"),
+            BadRequest::UriTooLong | BadRequest::HeadTooLarge => {
+                ApiError::new(ErrorCode::PayloadIsTooLarge)
+            }
+            BadRequest::PlainHttp => {
+                ApiError::invalid("request", "this port speaks TLS; write https://")
+            }
+        };
+        error.into_response()
+    }
+}
+
+impl Service {
+    /// An answer that did not come from [`Handler::handle`], and took no time here.
+    fn early(&self, head: &Parts, error: ApiError) -> Reply {
+        let status = error.code().row().status;
+        self.metrics().http_request(route_name(head.uri.path()), status, Duration::ZERO);
+        error.into_response()
+    }
+}
+
+fn route_name(url_path: &str) -> &'static str {
+    Path::decode(url_path).map_or(UNKNOWN_ROUTE, Path::template)
+}
