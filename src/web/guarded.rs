@@ -88,11 +88,15 @@ impl Progress {
         }
     }
 
-    fn flushed(&self) {
+    /// Whether this ended a request. Then the idle deadline has to be armed by the writer: hyper's
+    /// read may already be pending, from before the answer, and is not repeated.
+    fn flushed(&self) -> bool {
         let mut state = self.state();
-        if state.phase == Phase::Answered {
+        let ended = state.phase == Phase::Answered;
+        if ended {
             state.phase = Phase::Idle(Instant::now());
         }
+        ended
     }
 
     fn lingers(&self) -> bool {
@@ -313,7 +317,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin, H: Handler> AsyncWrite for GuardedStream
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_flush(context);
         ready!(this.guard_write(context, result))?;
-        this.progress.flushed();
+        if this.progress.flushed()
+            && let Some(deadline) = this.read_deadline()
+            && this.read_timer.poll(context, deadline).is_ready()
+        {
+            context.waker().wake_by_ref();
+        }
         Poll::Ready(Ok(()))
     }
 

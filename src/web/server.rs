@@ -441,8 +441,10 @@ mod tests {
     use crate::config::MetricsAccess;
     use crate::shutdown::{self, Stopper};
 
-    /// Long enough never to be reached, short enough that a failure shows.
-    const NEVER: Duration = Duration::from_secs(60);
+    /// A limit that no test reaches.
+    const NEVER: Duration = Duration::from_secs(3600);
+    /// How long a test waits before it fails.
+    const PATIENCE: Duration = Duration::from_secs(30);
     /// A limit that the test waits for.
     const SOON: Duration = Duration::from_millis(300);
 
@@ -524,7 +526,14 @@ mod tests {
         let metrics = Arc::new(Metrics::new("0"));
         let config = config(tls);
         let server = Server::bind(&config, store.path(), Arc::clone(&metrics)).await.unwrap();
-        let mut limits = Limits::new(&config);
+        let mut limits = Limits {
+            head_time_max: NEVER,
+            idle_time_max: NEVER,
+            body_stall_max: NEVER,
+            write_stall_max: NEVER,
+            handshake_time_max: NEVER,
+            ..Limits::new(&config)
+        };
         change(&mut limits);
         let server = server.with_limits(limits);
         let (stopper, signal) = shutdown::channel();
@@ -560,7 +569,7 @@ mod tests {
 
     async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
         let mut bytes = Vec::new();
-        timeout(NEVER, stream.read_to_end(&mut bytes)).await.expect("an end").unwrap();
+        timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("an end").unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -569,7 +578,7 @@ mod tests {
         let mut bytes = Vec::new();
         let mut wanted = None;
         while wanted.is_none_or(|wanted| bytes.len() < wanted) {
-            bytes.push(timeout(NEVER, stream.read_u8()).await.expect("an answer").unwrap());
+            bytes.push(timeout(PATIENCE, stream.read_u8()).await.expect("an answer").unwrap());
             if wanted.is_none() && bytes.ends_with(b"\r\n\r\n") {
                 let head = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
                 let length = head.split("content-length: ").nth(1).expect("a length");
@@ -724,7 +733,7 @@ mod tests {
                     break;
                 }
             }
-            assert!(began.elapsed() < NEVER, "every byte moved the deadline");
+            assert!(began.elapsed() < PATIENCE, "every byte moved the deadline");
         }
     }
 
@@ -758,7 +767,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(NEVER, closed).await.expect("the server gives up");
+        timeout(PATIENCE, closed).await.expect("the server gives up");
     }
 
     #[tokio::test]
@@ -873,7 +882,7 @@ mod tests {
         assert_eq!(rest(&mut idle).await, "");
         server.handler.release.notify_one();
         is(&rest(&mut busy).await, 200, "waited");
-        timeout(NEVER, server.task).await.expect("the server ends").unwrap();
+        timeout(PATIENCE, server.task).await.expect("the server ends").unwrap();
         assert!(!server.socket.exists());
         assert!(TcpStream::connect(server.address).await.is_err());
     }
