@@ -295,8 +295,8 @@ mod tests {
         let image = to_image(PixelFormat::Nv12, layout(3, 3, 0), &bytes);
         // Three rows of three luma bytes, then two colour rows of four.
         let image = image.unwrap();
-        assert_eq!(image.pixel(0, 0)[0], 254);
-        assert_eq!(image.pixel(1, 1)[0], 254);
+        assert_eq!(image.pixel(0, 0)[0], 255);
+        assert_eq!(image.pixel(1, 1)[0], 255);
         assert_eq!(image.pixel(2, 0), [0; 3]);
         assert_eq!(image.pixel(2, 2), [255; 3]);
     }

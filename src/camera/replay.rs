@@ -282,20 +282,20 @@ impl<R: Read> MjpegReader<R> {
     }
 
     /// The next whole picture; bytes between pictures, torn pictures and a torn end are left out.
+    /// A picture torn within its header takes the next one with it: looking for that one inside
+    /// would find thumbnails too.
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
-            match jpeg::find_start(&self.buffer) {
-                Some(start) => drop(self.buffer.drain(..start)),
-                None => {
-                    // A start marker may be cut by the end of the buffer.
-                    let keep = self.buffer.len().saturating_sub(2);
-                    self.buffer.drain(..keep);
-                    if !self.fill()? {
-                        return Ok(None);
-                    }
+            let Some(start) = jpeg::find_start(&self.buffer) else {
+                // A start marker may be cut by the end of the buffer.
+                let keep = self.buffer.len().saturating_sub(2);
+                self.buffer.drain(..keep);
+                if self.fill()? {
                     continue;
                 }
-            }
+                return Ok(None);
+            };
+            self.buffer.drain(..start);
             let mut scanner = JpegScanner::default();
             loop {
                 match scanner.scan(&self.buffer) {
@@ -464,8 +464,9 @@ mod tests {
         let length = u16::try_from(thumbnail.len() + 2).unwrap().to_be_bytes();
         let segment = [&[0xFF, 0xE1], &length[..], &thumbnail].concat();
         with_thumbnail.splice(2..2, segment);
-        let torn = &jpeg_file(40, 40)[..300];
-        let end = &jpeg_file(48, 48)[..300];
+        let (whole, last) = (jpeg_file(40, 40), jpeg_file(48, 48));
+        let torn = &whole[..whole.len() - 12];
+        let end = &last[..300];
         let parts: [&[u8]; 7] = [
             &jpeg_file(16, 16),
             &with_thumbnail,

@@ -1,4 +1,4 @@
-//! Video4Linux2 devices: format negotiation and memory-mapped streaming on a thread of its own.
+//! Devices of Video4Linux 2: format negotiation and memory-mapped streaming on a thread of its own.
 //!
 //! The thread owns everything of the `v4l` crate, because that crate panics where others return:
 //! on strings that are not UTF-8, on values that it does not know, and when a stream is dropped

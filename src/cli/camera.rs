@@ -24,6 +24,7 @@ use crate::camera::newest::NewestFrame;
 use crate::camera::select::CameraRequest;
 use crate::camera::select::camera;
 use crate::clock::Clock;
+use crate::clock::Moment;
 use crate::clock::SystemClock;
 use crate::config::CameraConfig;
 use crate::config::CameraSource;
@@ -85,7 +86,7 @@ struct WhichCamera {
     /// A camera of the configuration; default: its first
     #[arg(long, value_name = "NAME", conflicts_with = "source")]
     camera: Option<String>,
-    /// A camera that is not in the configuration: v4l2:/dev/video0 or replay:FOLDER
+    /// A camera that is not in the configuration: `v4l2:/dev/video0` or `replay:FOLDER`
     #[arg(long, value_name = "SOURCE", value_parser = source)]
     source: Option<CameraSource>,
     /// Wanted columns and rows
@@ -199,24 +200,11 @@ fn snapshot(
         limits: CameraLimits::default(),
     })?;
     let newest = thread.newest();
-    let deadline = clock.now().plus(timeout);
-    let settled = loop {
-        let left = deadline.since(clock.now());
-        match newest.wait_newest(left.min(Duration::from_millis(100))) {
-            Some(frame) if newest.counters().captured >= settle => break Ok(frame),
-            Some(_) => {}
-            None if newest.state() == CameraState::Ended || left.is_zero() => {
-                break Err(newest.state());
-            }
-            // What cannot be opened now will not be there a moment later; a person is waiting.
-            None if matches!(newest.state(), CameraState::Lost { .. }) => break Err(newest.state()),
-            None => {}
-        }
-    };
+    let settled = settled_frame(&newest, settle, clock.now().plus(timeout), &*clock);
     let state = newest.state();
     stopper.stop();
     thread.join();
-    let frame = settled.map_err(|state| no_picture(&state, timeout))?;
+    let frame = settled.map_err(|last| no_picture(&last, timeout))?;
     let image = frame.to_image().context("the camera's frame is damaged")?;
     let bytes = if as_jpeg { jpeg_of(&frame, &image) } else { ppm_of(&image) };
     fs::write(output, bytes).with_context(|| format!("{} cannot be written", output.display()))?;
@@ -230,6 +218,28 @@ fn snapshot(
         )?;
     }
     Ok(())
+}
+
+/// The first frame after `settle` frames; the camera's state when there is none. A camera that
+/// cannot be opened is not waited for: a person is waiting.
+fn settled_frame(
+    newest: &NewestFrame,
+    settle: u64,
+    deadline: Moment,
+    clock: &dyn Clock,
+) -> Result<Frame, CameraState> {
+    loop {
+        let left = deadline.since(clock.now());
+        if let Some(frame) = newest.wait_newest(left.min(Duration::from_millis(100)))
+            && newest.counters().captured >= settle
+        {
+            return Ok(frame);
+        }
+        let state = newest.state();
+        if left.is_zero() || matches!(state, CameraState::Lost { .. } | CameraState::Ended) {
+            return Err(state);
+        }
+    }
 }
 
 fn no_picture(state: &CameraState, timeout: Duration) -> anyhow::Error {
@@ -375,7 +385,7 @@ fn list(as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
         for format in &device.formats {
             let note = if format.format.is_some() { "" } else { "  (not usable)" };
             writeln!(out, "    {}  {}{note}", format.fourcc, format.description)?;
-            for size in &format.sizes {
+            for size in format.sizes.iter().filter(|_| format.format.is_some()) {
                 writeln!(out, "        {}", size_text(size))?;
             }
         }

@@ -108,3 +108,71 @@ vm_kernel() {
     fi
     KERNEL=$(cat "$ROOT/version")
 }
+
+# vm_runnable PROGRAM: a program of Debian 13 that needs a newer libc than the host's runs with
+# Debian 13's own.
+vm_runnable() {
+    "$1" --help >"$VM/runnable.log" 2>&1 || true
+    grep -q 'GLIBC_.*not found' "$VM/runnable.log" || return 0
+    vm_lists
+    mkdir -p "$VM/libc-debs" "$VM/libc"
+    (cd "$VM/libc-debs" && apt_vm apt-get -qq download libc6 libelf1t64 zlib1g libzstd1) ||
+        die "Debian 13's libc cannot be downloaded"
+    local deb
+    for deb in "$VM"/libc-debs/*.deb; do dpkg -x "$deb" "$VM/libc"; done
+    local libraries=$VM/libc/usr/lib/x86_64-linux-gnu
+    mv "$1" "$1.real"
+    printf '#!/bin/sh\nexec %s --library-path %s %s "$@"\n' \
+        "$libraries/ld-linux-x86-64.so.2" "$libraries" "$1.real" >"$1"
+    chmod +x "$1"
+}
+
+# vm_v4l2loopback: builds the module, which Debian ships as source only; sets LOOPBACK.
+vm_v4l2loopback() {
+    LOOPBACK=$VM/v4l2loopback/v4l2loopback.ko
+    [ -e "$LOOPBACK" ] && [ "$LOOPBACK" -nt "$ROOT/version" ] && return
+    say "building v4l2loopback for $KERNEL"
+    local headers=$ROOT/usr/src/linux-headers-$KERNEL
+    # The packages name their files by where they would be installed.
+    sed -i "s, /usr/src/, $ROOT/usr/src/," "$headers/Makefile"
+    local tools program
+    tools=$(readlink -f "$headers/tools/objtool")/../..
+    for program in tools/objtool/objtool.real-x86 scripts/mod/modpost.real-lsb-64 scripts/basic/fixdep; do
+        vm_runnable "$tools/$program"
+    done
+    rm -rf "$VM/v4l2loopback"
+    cp -r "$ROOT"/usr/src/v4l2loopback-* "$VM/v4l2loopback"
+    # Debian 13's compiler knows a flag that Debian 12's does not; it concerns live patching only.
+    make -C "$headers" M="$VM/v4l2loopback" CC=gcc CROSS_COMPILE= \
+        CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT= CONFIG_DEBUG_INFO_BTF_MODULES= modules \
+        >"$VM/v4l2loopback.log" 2>&1 || die "v4l2loopback does not build, see $VM/v4l2loopback.log"
+}
+
+# vm_libraries DIR PROGRAM...: copies the shared libraries of the programs into an initial file system.
+vm_libraries() {
+    local into=$1 program library
+    shift
+    for program in "$@"; do
+        ldd "$program" | grep -o '/[^ ]*\.so[^ ]*' | while read -r library; do
+            case $library in
+            */ld-linux*) cp -L "$library" "$into/lib64/" ;;
+            *) cp -L "$library" "$into/lib/" ;;
+            esac
+        done
+    done
+}
+
+# vm_modules DIR MODULE...: the modules with what they need, and their order in DIR/mods/order.
+vm_modules() {
+    local into=$1 module file name
+    shift
+    : >"$into/mods/order"
+    for module in "$@"; do
+        PATH=$PATH:/sbin modprobe -d "$ROOT/usr" -S "$KERNEL" --show-depends "$module" |
+            sed -n 's/^insmod \([^ ]*\).*/\1/p' | while read -r file; do
+            name=$(basename "$file" .xz)
+            [ -e "$into/mods/$name" ] || xz -dc "$file" >"$into/mods/$name"
+            echo "$name $module" >>"$into/mods/order"
+        done
+    done
+}
