@@ -5,12 +5,15 @@
 //! send: to the daemon's local socket while it runs, else to the service within this process.
 
 pub mod api;
+pub mod bench;
+pub mod camera;
 pub mod check;
 pub mod collection;
 pub mod client;
 pub mod doctor;
 pub mod eval;
 pub mod key;
+pub mod models;
 pub mod output;
 pub mod person;
 pub mod search;
