@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::face::geometry::Rect;
+
 /// Why a buffer is not a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{bytes} bytes cannot hold {width}x{height} RGB pixels, which need {expected}")]
@@ -54,6 +56,87 @@ impl Image {
         let at = (y as usize * self.width as usize + x as usize) * 3;
         [self.pixels[at], self.pixels[at + 1], self.pixels[at + 2]]
     }
+
+    /// The part of the picture under `rect`, cut off at the picture's edges; at least one pixel,
+    /// the nearest one when `rect` lies outside.
+    #[must_use]
+    pub fn crop(&self, rect: Rect) -> Self {
+        let (left, right) = covered(rect.x, rect.right(), self.width);
+        let (top, bottom) = covered(rect.y, rect.bottom(), self.height);
+        let stride = self.width as usize * 3;
+        let rows = self.pixels.chunks_exact(stride).take(bottom as usize).skip(top as usize);
+        let pixels = rows.flat_map(|row| &row[left as usize * 3..right as usize * 3]).copied();
+        Self { width: right - left, height: bottom - top, pixels: pixels.collect() }
+    }
+
+    /// The picture with its longest side at most `side_px_max` (at least 1), each new pixel the
+    /// mean of what it covers. Never enlarges.
+    #[must_use]
+    pub fn resized(&self, side_px_max: u32) -> Self {
+        let longest = self.width.max(self.height);
+        let side = side_px_max.max(1);
+        if longest <= side {
+            return self.clone();
+        }
+        let scaled = |extent: u32| {
+            let exact = f64::from(extent) * f64::from(side) / f64::from(longest);
+            (exact.round() as u32).max(1)
+        };
+        self.averaged(scaled(self.width), scaled(self.height))
+    }
+
+    fn averaged(&self, width: u32, height: u32) -> Self {
+        let columns = spans(self.width, width);
+        let stride = self.width as usize * 3;
+        let mut pixels = Vec::with_capacity(width as usize * height as usize * 3);
+        let mut sums = vec![0.0f32; width as usize * 3];
+        for row in spans(self.height, height) {
+            sums.fill(0.0);
+            for (y, row_share) in row.shares() {
+                let source = &self.pixels[y * stride..][..stride];
+                for (sum, column) in sums.chunks_exact_mut(3).zip(&columns) {
+                    for (x, share) in column.shares() {
+                        for (channel, sum) in sum.iter_mut().enumerate() {
+                            *sum += row_share * share * f32::from(source[x * 3 + channel]);
+                        }
+                    }
+                }
+            }
+            pixels.extend(sums.iter().map(|sum| sum.round() as u8));
+        }
+        Self { width, height, pixels }
+    }
+}
+
+/// First and one past the last pixel of `0..extent` that `near..far` touches, at least one pixel.
+fn covered(near: f32, far: f32, extent: u32) -> (u32, u32) {
+    let first = (near.floor().max(0.0) as u32).min(extent - 1);
+    let end = (far.ceil().max(0.0) as u32).clamp(first + 1, extent);
+    (first, end)
+}
+
+/// A run of source pixels that one target pixel covers, the outer ones in part.
+struct Span {
+    near: f64,
+    far: f64,
+}
+
+impl Span {
+    /// Source positions with their share of the mean; the shares add up to 1.
+    fn shares(&self) -> impl Iterator<Item = (usize, f32)> {
+        let (near, far) = (self.near, self.far);
+        let share = move |position: usize| {
+            let position = position as f64;
+            let overlap = (position + 1.0).min(far) - position.max(near);
+            (overlap / (far - near)) as f32
+        };
+        (near as usize..far.ceil() as usize).map(move |position| (position, share(position)))
+    }
+}
+
+fn spans(from: u32, to: u32) -> Vec<Span> {
+    let edge = |index: u32| f64::from(index) * f64::from(from) / f64::from(to);
+    (0..to).map(|index| Span { near: edge(index), far: edge(index + 1) }).collect()
 }
 
 impl std::fmt::Debug for Image {

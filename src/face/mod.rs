@@ -4,9 +4,14 @@
 //! come from the inference port as plain slices, so each decoder is tested against tensors that
 //! were recorded from the real models.
 
+pub mod alignment;
 pub mod comparison;
+pub mod crop;
 pub mod detection;
 pub mod geometry;
 pub mod image;
 pub mod liveness;
+pub mod planes;
+pub mod pose;
 pub mod template;
+pub mod yunet;

@@ -1,12 +1,27 @@
 //! Worker threads with one recognizer each, behind a bounded queue.
 //!
 //! The camera's lane is served before the requests' lane, so load over HTTP cannot starve the
-//! door. A full queue answers `Busy` at once: a backlog would only grow.
+//! door. A full queue answers `Busy` at once: a backlog would only grow. A job whose requester has
+//! gone away is dropped without being run, and a job that panics costs nobody else anything: its
+//! requester learns of it and the worker goes on with the same recognizer, whose buffers are
+//! written before they are read.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::JoinHandle,
+};
 
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 use crate::inference::InferenceError;
 use crate::recognition::{RecognitionInfo, Recognizer};
+
+/// Camera jobs that may wait. A camera asks again only after its answer, so this many cameras can
+/// share the workers; what is beyond would be too old when its turn came.
+pub const CAMERA_QUEUE_MAX: usize = 8;
 
 /// Who asks; cameras go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +51,38 @@ pub enum PoolError {
 pub struct PoolOptions {
     /// Worker threads, at least 1.
     pub workers: usize,
-    /// Jobs that may wait in the request lane.
+    /// Jobs that may wait in the request lane, besides those that an idle worker takes at once.
     pub queue_max: usize,
+}
+
+/// What the pool does and has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Worker threads.
+    pub workers: usize,
+    /// Workers that run a job now.
+    pub running: usize,
+    /// Jobs that wait in the camera lane now.
+    pub camera_queued: usize,
+    /// Jobs that wait in the request lane now.
+    pub request_queued: usize,
+    /// Jobs that ran to their end.
+    pub completed: u64,
+    /// Camera jobs refused because their lane was full.
+    pub camera_refused: u64,
+    /// Requests refused because their lane was full.
+    pub requests_refused: u64,
+    /// Jobs dropped because their requester had gone away.
+    pub abandoned: u64,
+    /// Jobs that panicked.
+    pub panics: u64,
 }
 
 /// Handle to the workers; cheap to clone. The workers end when the last handle is dropped.
 #[derive(Clone)]
 pub struct RecognizerPool {
-    info: std::sync::Arc<RecognitionInfo>,
+    info: Arc<RecognitionInfo>,
+    workers: Arc<Workers>,
 }
 
 impl RecognizerPool {
@@ -53,8 +92,25 @@ impl RecognizerPool {
         options: PoolOptions,
         make: impl Fn() -> Result<Recognizer, InferenceError>,
     ) -> Result<Self, InferenceError> {
-        let _ = (options, make);
-        Ok(Self { info: std::sync::Arc::new(info) })
+        let count = options.workers.max(1);
+        let recognizers = (0..count).map(|_| make()).collect::<Result<Vec<_>, _>>()?;
+        let stats = PoolStats { workers: count, ..PoolStats::default() };
+        let state = State { stats, request_queue_max: options.queue_max, ..State::default() };
+        let queue = Arc::new(Queue { state: Mutex::new(state), wake: Condvar::new() });
+        // Dropped on an early return, which ends the threads that have started.
+        let workers = Arc::new(Workers { queue, threads: Mutex::default() });
+        for (index, recognizer) in recognizers.into_iter().enumerate() {
+            let queue = Arc::clone(&workers.queue);
+            let thread = std::thread::Builder::new()
+                .name(format!("recognizer-{index}"))
+                .spawn(move || work(&queue, recognizer))
+                .map_err(|error| InferenceError::Load {
+                    model: "recognition worker".into(),
+                    reason: format!("the thread does not start: {error}"),
+                })?;
+            lock(&workers.threads).push(thread);
+        }
+        Ok(Self { info: Arc::new(info), workers })
     }
 
     /// The models in use.
@@ -62,23 +118,239 @@ impl RecognizerPool {
         &self.info
     }
 
-    /// Runs a job on a worker and waits for it in a task.
+    /// What the pool does and has done.
+    pub fn stats(&self) -> PoolStats {
+        let state = lock(&self.workers.queue.state);
+        PoolStats {
+            camera_queued: state.camera.len(),
+            request_queued: state.request.len(),
+            ..state.stats
+        }
+    }
+
+    /// Runs a job on a worker and waits for it in a task. Dropping the future abandons the job,
+    /// unless it has begun.
     pub async fn run<T: Send + 'static>(
         &self,
         lane: Lane,
         job: impl FnOnce(&mut Recognizer) -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        let _ = (lane, job);
-        Err(PoolError::Stopped)
+        let (reply, answer) = oneshot::channel();
+        self.workers.queue.submit(lane, Box::new(Task { job, reply: Reply::Task(reply) }))?;
+        answer.await.unwrap_or(Err(PoolError::Stopped))
     }
 
-    /// Runs a job on a worker and waits for it in a thread that may block.
+    /// Runs a job on a worker and waits for it in a thread that may block. Not from within a job:
+    /// with one worker it would wait for itself.
     pub fn run_blocking<T: Send + 'static>(
         &self,
         lane: Lane,
         job: impl FnOnce(&mut Recognizer) -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        let _ = (lane, job);
-        Err(PoolError::Stopped)
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.workers.queue.submit(lane, Box::new(Task { job, reply: Reply::Thread(reply) }))?;
+        answer.recv().unwrap_or(Err(PoolError::Stopped))
     }
+
+    /// Refuses new jobs, answers `Stopped` to those that wait, and returns when the workers have
+    /// finished what they were doing. Blocks; not from within a job.
+    pub fn stop(&self) {
+        self.workers.queue.close();
+        for thread in std::mem::take(&mut *lock(&self.workers.threads)) {
+            // A worker's panic has been caught and counted; there is nothing left to learn.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Closes the queue when the last handle is dropped. It does not wait for the threads, because the
+/// last handle may be dropped by a job, on one of them.
+struct Workers {
+    queue: Arc<Queue>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    camera: VecDeque<Box<dyn Job>>,
+    request: VecDeque<Box<dyn Job>>,
+    request_queue_max: usize,
+    closed: bool,
+    stats: PoolStats,
+}
+
+/// What became of a job that was run.
+enum Outcome {
+    Completed,
+    Panicked,
+}
+
+trait Job: Send {
+    /// Whether nobody waits for the answer any more.
+    fn abandoned(&self) -> bool;
+    /// Runs it; the second part of the result hands the answer to the requester.
+    fn run(self: Box<Self>, recognizer: &mut Recognizer) -> (Outcome, Box<dyn FnOnce()>);
+}
+
+impl Queue {
+    fn submit(&self, lane: Lane, job: Box<dyn Job>) -> Result<(), PoolError> {
+        // Dropped after the lock, as everything that a requester handed in: what a job captured
+        // may reach back to this queue when it goes.
+        let mut abandoned = Vec::new();
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Err(PoolError::Stopped);
+        }
+        if state.is_full(lane) {
+            // Those who have gone away must not keep others out.
+            abandoned = state.take_abandoned();
+        }
+        if state.is_full(lane) {
+            match lane {
+                Lane::Camera => state.stats.camera_refused += 1,
+                Lane::Request => state.stats.requests_refused += 1,
+            }
+            return Err(PoolError::Busy);
+        }
+        match lane {
+            Lane::Camera => state.camera.push_back(job),
+            Lane::Request => state.request.push_back(job),
+        }
+        drop(state);
+        self.wake.notify_one();
+        drop(abandoned);
+        Ok(())
+    }
+
+    /// The next job, cameras first; waits for one. `None` when the queue is closed.
+    fn next(&self) -> Option<Box<dyn Job>> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.closed {
+                return None;
+            }
+            let job = state.camera.pop_front().or_else(|| state.request.pop_front());
+            match job {
+                Some(job) if job.abandoned() => {
+                    state.stats.abandoned += 1;
+                    drop(state);
+                    drop(job);
+                    state = lock(&self.state);
+                }
+                Some(job) => {
+                    state.stats.running += 1;
+                    return Some(job);
+                }
+                None => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn finished(&self, outcome: &Outcome) {
+        let mut state = lock(&self.state);
+        state.stats.running -= 1;
+        match outcome {
+            Outcome::Completed => state.stats.completed += 1,
+            Outcome::Panicked => state.stats.panics += 1,
+        }
+    }
+
+    fn close(&self) {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        let (camera, request) =
+            (std::mem::take(&mut state.camera), std::mem::take(&mut state.request));
+        drop(state);
+        self.wake.notify_all();
+        // Dropping a job tells its requester.
+        drop((camera, request));
+    }
+}
+
+impl State {
+    /// Whether a lane holds as many jobs as may wait, beyond those that an idle worker will take.
+    fn is_full(&self, lane: Lane) -> bool {
+        let idle = self.stats.workers - self.stats.running;
+        match lane {
+            Lane::Camera => self.camera.len() >= CAMERA_QUEUE_MAX + idle,
+            Lane::Request => {
+                let idle = idle.saturating_sub(self.camera.len());
+                self.request.len() >= self.request_queue_max + idle
+            }
+        }
+    }
+
+    fn take_abandoned(&mut self) -> Vec<Box<dyn Job>> {
+        let mut taken = Vec::new();
+        for lane in [&mut self.camera, &mut self.request] {
+            let (gone, waiting) = lane.drain(..).partition(|job| job.abandoned());
+            *lane = waiting;
+            taken.extend::<VecDeque<_>>(gone);
+        }
+        self.stats.abandoned += taken.len() as u64;
+        taken
+    }
+}
+
+fn work(queue: &Queue, mut recognizer: Recognizer) {
+    while let Some(job) = queue.next() {
+        let (outcome, deliver) = job.run(&mut recognizer);
+        // Counted as idle before the requester can come back with its next job.
+        queue.finished(&outcome);
+        deliver();
+    }
+}
+
+struct Task<F, T> {
+    job: F,
+    reply: Reply<T>,
+}
+
+/// Where the answer goes. A thread that waits cannot go away; a task can.
+enum Reply<T> {
+    Task(oneshot::Sender<Result<T, PoolError>>),
+    Thread(mpsc::SyncSender<Result<T, PoolError>>),
+}
+
+impl<F, T> Job for Task<F, T>
+where
+    F: FnOnce(&mut Recognizer) -> T + Send,
+    T: Send + 'static,
+{
+    fn abandoned(&self) -> bool {
+        match &self.reply {
+            Reply::Task(reply) => reply.is_closed(),
+            Reply::Thread(_) => false,
+        }
+    }
+
+    fn run(self: Box<Self>, recognizer: &mut Recognizer) -> (Outcome, Box<dyn FnOnce()>) {
+        let Self { job, reply } = *self;
+        // Unwind safe: the recognizer's buffers are written before they are read.
+        let answer = catch_unwind(AssertUnwindSafe(|| job(recognizer)));
+        let outcome = if answer.is_ok() { Outcome::Completed } else { Outcome::Panicked };
+        let answer = answer.map_err(|_| PoolError::Panicked);
+        // Fails when the requester has gone away meanwhile, which is its right.
+        let deliver = move || match reply {
+            Reply::Task(reply) => drop(reply.send(answer)),
+            Reply::Thread(reply) => drop(reply.send(answer)),
+        };
+        (outcome, Box::new(deliver))
+    }
+}
+
+/// Locks; a panic while the lock was held cannot have left a count half-written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,421 @@
+//! Test support: networks that follow a script instead of weights, so that everything above the
+//! inference port runs without model files, in unit tests, in integration tests and with
+//! `--no-default-features`.
+//!
+//! A test paints faces into a picture: a [`Face`] is a rectangle in a solid colour on a grey
+//! ground, and the colour says who it is. The scripted networks find the rectangles, place
+//! landmarks in them, and answer in the tensors of the real ones, so letterbox, decoding,
+//! alignment and crops are the real code. Colours survive JPEG of quality 80 and above. Boxes
+//! come back within two pixels of what was painted (two picture pixels per canvas pixel at most,
+//! in pictures up to 640 px), so tests of limits keep that far away from them.
+//!
+//! Each of the 256 people has a template of its own, orthogonal to every other (a row of the
+//! Walsh-Hadamard matrix): equal faces have a cosine of 1, different ones of 0.
+
+use std::sync::Arc;
+
+use crate::face::comparison::ScoreMap;
+use crate::face::image::Image;
+use crate::inference::{
+    ChannelOrder, DetectorSpec, EmbeddingSpec, InferenceError, Model, ModelFile, ModelLoader,
+    Normalisation, Outputs, Pack, PadSpec, Tensor,
+};
+use crate::recognition::Recognizer;
+use crate::recognition::info;
+use crate::recognition::pool::{PoolOptions, RecognizerPool};
+
+/// Components of a scripted template.
+pub const DIMENSION: usize = 256;
+/// The manifest name of the scripted detector.
+pub const DETECTOR: &str = "scripted-detector";
+/// The manifest name of the scripted embedding network.
+pub const EMBEDDING: &str = "scripted-embedding";
+/// The manifest name of the scripted attack detector.
+pub const ATTACK_DETECTOR: &str = "scripted-attack-detector";
+
+/// Every channel of a picture where no face is.
+const GROUND: u8 = 96;
+/// Red at and above which a pixel belongs to a face: between ground and faces, so that edges
+/// blurred by resizing come out in the middle.
+const FACE_RED_MIN: f32 = 150.0;
+/// How far a colour may be from its code and still mean it.
+const COLOUR_TOLERANCE: f32 = 8.0;
+/// Smallest face that is found, in canvas pixels.
+const FACE_CANVAS_PX_MIN: usize = 6;
+/// Landmarks as shares of the face box, in the proportions of the aligned face.
+const LANDMARKS: [[f32; 2]; 5] = [[0.27, 0.4], [0.72, 0.4], [0.5, 0.6], [0.31, 0.8], [0.69, 0.8]];
+/// Where the nose is when the face is turned far to the side.
+const NOSE_TURNED: [f32; 2] = [0.8, 0.6];
+/// The aligned face's landmarks on 112x112 pixels, as `ArcFace` networks expect them.
+const ALIGNED: [[f32; 2]; 5] = [
+    [38.2946, 51.6963],
+    [73.5318, 51.5014],
+    [56.0252, 71.7366],
+    [41.5493, 92.3655],
+    [70.7299, 92.2041],
+];
+const ALIGNED_SIDE: usize = 112;
+
+/// What the attack detector and the image rules shall think of a painted face.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A live person who looks at the camera.
+    Live,
+    /// A print or a screen.
+    Attack,
+    /// A live person who looks far to the side.
+    Turned,
+}
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Live, Kind::Attack, Kind::Turned];
+
+    const fn red(self) -> u8 {
+        match self {
+            Kind::Live => 232,
+            Kind::Attack => 208,
+            Kind::Turned => 184,
+        }
+    }
+
+    fn of_red(red: f32) -> Option<Self> {
+        let near = |kind: &Kind| (f32::from(kind.red()) - red).abs() <= COLOUR_TOLERANCE;
+        Self::ALL.into_iter().find(near)
+    }
+}
+
+/// A face to paint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Face {
+    /// Who it is.
+    pub person: u8,
+    /// What kind of face it is.
+    pub kind: Kind,
+    /// Left edge in pixels; may be negative.
+    pub x: i32,
+    /// Top edge in pixels; may be negative.
+    pub y: i32,
+    /// Width and height in pixels.
+    pub side: u32,
+}
+
+impl Face {
+    /// A live face that passes the image rules: 200 px wide at (140, 140), for a picture of
+    /// [`picture_of`].
+    pub const fn live(person: u8) -> Self {
+        Self { person, kind: Kind::Live, x: 140, y: 140, side: 200 }
+    }
+
+    /// As [`Face::live`], but an attack.
+    pub const fn attack(person: u8) -> Self {
+        Self { kind: Kind::Attack, ..Self::live(person) }
+    }
+
+    /// The same face at another place and size. Leave a gap between faces: touching ones are one.
+    #[must_use]
+    pub const fn at(self, x: i32, y: i32, side: u32) -> Self {
+        Self { x, y, side, ..self }
+    }
+
+    fn colour(self) -> [u8; 3] {
+        [self.kind.red(), 8 + (self.person % 16) * 16, 8 + (self.person / 16) * 16]
+    }
+
+    fn covers(self, x: u32, y: u32) -> bool {
+        let inside = |at: u32, start: i32| {
+            let offset = i64::from(at) - i64::from(start);
+            (0..i64::from(self.side)).contains(&offset)
+        };
+        inside(x, self.x) && inside(y, self.y)
+    }
+}
+
+/// A picture of 480 by 640 pixels with these faces, later ones in front.
+pub fn picture_of(faces: &[Face]) -> Image {
+    picture_sized(480, 640, faces)
+}
+
+/// A picture of any size with these faces, later ones in front. Both sides are at least 1.
+///
+/// # Panics
+/// When a side is 0.
+pub fn picture_sized(width: u32, height: u32, faces: &[Face]) -> Image {
+    let mut pixels = Vec::with_capacity(width as usize * height as usize * 3);
+    for y in 0..height {
+        for x in 0..width {
+            let face = faces.iter().rev().find(|face| face.covers(x, y));
+            pixels.extend(face.map_or([GROUND; 3], |face| face.colour()));
+        }
+    }
+    Image::from_rgb(width, height, pixels).expect("three bytes were written for every pixel")
+}
+
+/// The unit vector that the scripted embedding gives for a person.
+pub fn embedding_of(person: u8) -> Vec<f32> {
+    let length = (DIMENSION as f32).sqrt();
+    let sign = |index: usize| if (index & usize::from(person)).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+    (0..DIMENSION).map(|index| sign(index) / length).collect()
+}
+
+/// A complete pack, liveness included. Clear `pad` for a pack without.
+///
+/// # Panics
+/// Never: the score map is a constant that is in order.
+pub fn pack() -> Pack {
+    let file = |name: &str, digit: &str| ModelFile {
+        name: name.into(),
+        sha256: digit.repeat(64),
+        bytes: Arc::from([]),
+        input: "input".into(),
+    };
+    Pack {
+        name: "scripted".into(),
+        notice: Some("Scripted models for tests: they see coloured rectangles, not faces.".into()),
+        detector: DetectorSpec { file: file(DETECTOR, "a"), confidence_min: 0.6 },
+        embedding: EmbeddingSpec {
+            file: file(EMBEDDING, "b"),
+            normalisation: Normalisation {
+                order: ChannelOrder::Rgb,
+                mean: [127.5; 3],
+                std: [127.5; 3],
+            },
+            side: ALIGNED_SIDE as u32,
+            template: ALIGNED,
+            output: "embedding".into(),
+            dimension: DIMENSION,
+            score_map: ScoreMap::new(vec![[-1.0, 0.0], [0.4, 0.7], [1.0, 1.0]])
+                .expect("the knots are in order"),
+        },
+        pad: vec![PadSpec { file: file(ATTACK_DETECTOR, "c"), crop_scale: 2.7 }],
+        pad_score_min: 0.5,
+    }
+}
+
+/// Loads scripted networks by their manifest name.
+#[derive(Clone, Debug, Default)]
+pub struct ScriptedLoader {
+    failing: Option<String>,
+}
+
+impl ScriptedLoader {
+    /// A loader whose network `name` loads, and fails at every run.
+    pub fn failing(name: &str) -> Self {
+        Self { failing: Some(name.into()) }
+    }
+}
+
+impl ModelLoader for ScriptedLoader {
+    fn load(&self, file: &ModelFile, _threads: usize) -> Result<Box<dyn Model>, InferenceError> {
+        if self.failing.as_deref() == Some(&file.name) {
+            return Ok(Box::new(Script(|_| {
+                let reason = "the script says so".into();
+                Err(InferenceError::Run { model: "scripted".into(), reason })
+            })));
+        }
+        match file.name.as_str() {
+            DETECTOR => Ok(Box::new(Script(|input| Ok(detect(input))))),
+            EMBEDDING => Ok(Box::new(Script(|input| Ok(embed(input))))),
+            ATTACK_DETECTOR => Ok(Box::new(Script(|input| Ok(judge(input))))),
+            other => Err(InferenceError::Load {
+                model: other.into(),
+                reason: "there is no script of that name".into(),
+            }),
+        }
+    }
+}
+
+/// A recognizer on the scripted pack.
+///
+/// # Panics
+/// Never: every name of the pack has its script.
+pub fn recognizer() -> Recognizer {
+    Recognizer::load(&pack(), &ScriptedLoader::default(), 1).expect("every name has its script")
+}
+
+/// A pool on the scripted pack.
+///
+/// # Panics
+/// When the system cannot start a thread.
+pub fn pool(workers: usize, queue_max: usize) -> RecognizerPool {
+    pool_of(&pack(), &ScriptedLoader::default(), PoolOptions { workers, queue_max })
+}
+
+/// A pool on a changed pack or a failing loader.
+///
+/// # Panics
+/// When the pack names an unknown script or the system cannot start a thread.
+pub fn pool_of(pack: &Pack, loader: &ScriptedLoader, options: PoolOptions) -> RecognizerPool {
+    RecognizerPool::start(info(pack), options, || Recognizer::load(pack, loader, 1))
+        .expect("scripted networks load and threads start")
+}
+
+struct Script(fn(&Tensor) -> Result<Outputs, InferenceError>);
+
+impl Model for Script {
+    fn run(&mut self, input: &Tensor) -> Result<Outputs, InferenceError> {
+        self.0(input)
+    }
+}
+
+/// A canvas as the detectors get it: blue, green and red planes.
+struct Canvas<'a> {
+    width: usize,
+    height: usize,
+    values: &'a [f32],
+}
+
+impl<'a> Canvas<'a> {
+    fn of(input: &'a Tensor) -> Self {
+        Self { width: input.shape[3], height: input.shape[2], values: &input.values }
+    }
+
+    fn red(&self, x: usize, y: usize) -> f32 {
+        self.values[2 * self.width * self.height + y * self.width + x]
+    }
+
+    fn is_face(&self, x: usize, y: usize) -> bool {
+        self.red(x, y) >= FACE_RED_MIN
+    }
+
+    /// Bounds (left, top, right, bottom; the latter two exclusive) of every connected region of
+    /// face colour, with its kind.
+    fn faces(&self) -> Vec<([usize; 4], Kind)> {
+        let mut seen = vec![false; self.width * self.height];
+        let mut faces = Vec::new();
+        for y in 0..self.height {
+            for x in 0..self.width {
+                if !seen[y * self.width + x] && self.is_face(x, y) {
+                    let bounds = self.flood(&mut seen, x, y);
+                    let [left, top, right, bottom] = bounds;
+                    let kind = Kind::of_red(self.red(left.midpoint(right), top.midpoint(bottom)));
+                    let large = (right - left).min(bottom - top) >= FACE_CANVAS_PX_MIN;
+                    faces.extend(kind.filter(|_| large).map(|kind| (bounds, kind)));
+                }
+            }
+        }
+        faces
+    }
+
+    fn flood(&self, seen: &mut [bool], x: usize, y: usize) -> [usize; 4] {
+        let mut bounds = [x, y, x + 1, y + 1];
+        let mut pending = vec![(x, y)];
+        while let Some((x, y)) = pending.pop() {
+            if x >= self.width || y >= self.height || seen[y * self.width + x] || !self.is_face(x, y)
+            {
+                continue;
+            }
+            seen[y * self.width + x] = true;
+            let [left, top, right, bottom] = bounds;
+            bounds = [left.min(x), top.min(y), right.max(x + 1), bottom.max(y + 1)];
+            pending.extend([(x + 1, y), (x, y + 1), (x.wrapping_sub(1), y), (x, y.wrapping_sub(1))]);
+        }
+        bounds
+    }
+}
+
+/// Answers the detector's twelve tensors, every face in its cell of stride 8.
+fn detect(input: &Tensor) -> Outputs {
+    let canvas = Canvas::of(input);
+    let mut outputs = Vec::new();
+    for stride in [8, 16, 32] {
+        let cells = (canvas.width / stride) * (canvas.height / stride);
+        for (what, values) in [("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)] {
+            let tensor = Tensor { shape: vec![1, cells, values], values: vec![0.0; cells * values] };
+            outputs.push((format!("{what}_{stride}"), tensor));
+        }
+    }
+    for ([left, top, right, bottom], kind) in canvas.faces() {
+        let [left, top, right, bottom] = [left, top, right, bottom].map(|edge| edge as f32 / 8.0);
+        let (width, height) = (right - left, bottom - top);
+        let (x, y) = (left + width / 2.0, top + height / 2.0);
+        let cell = y as usize * (canvas.width / 8) + x as usize;
+        let mut landmarks = LANDMARKS;
+        if kind == Kind::Turned {
+            landmarks[2] = NOSE_TURNED;
+        }
+        let points = landmarks.iter().flat_map(|[dx, dy]| {
+            [left + dx * width - x.floor(), top + dy * height - y.floor()]
+        });
+        let bounds = [x.fract(), y.fract(), width.ln(), height.ln()];
+        outputs[0].1.values[cell] = 1.0;
+        outputs[1].1.values[cell] = 1.0;
+        outputs[2].1.values[cell * 4..][..4].copy_from_slice(&bounds);
+        outputs[3].1.values[cell * 10..][..10].copy_from_slice(&points.collect::<Vec<f32>>());
+    }
+    Outputs(outputs)
+}
+
+/// Answers the template of the person in the middle of the aligned face.
+fn embed(input: &Tensor) -> Outputs {
+    let middle = (ALIGNED_SIDE / 2) * ALIGNED_SIDE + ALIGNED_SIDE / 2;
+    let channel = |plane: usize| {
+        let value = input.values[plane * ALIGNED_SIDE * ALIGNED_SIDE + middle];
+        // 127.5 undoes the normalisation, 16 is the distance between two codes.
+        ((value * 127.5 + 127.5) / 16.0) as u8
+    };
+    let person = channel(1).min(15) + channel(2).min(15) * 16;
+    let embedding = Tensor { shape: vec![1, DIMENSION], values: embedding_of(person) };
+    Outputs(vec![("embedding".into(), embedding)])
+}
+
+/// Answers logits by the kind of the solid face colour that is nearest to the middle.
+fn judge(input: &Tensor) -> Outputs {
+    let canvas = Canvas::of(input);
+    let solid = |x: usize, y: usize| {
+        let red = canvas.red(x, y);
+        let like = |x: usize, y: usize| (canvas.red(x, y) - red).abs() < 4.0;
+        canvas.is_face(x, y) && like(x - 1, y) && like(x + 1, y) && like(x, y - 1) && like(x, y + 1)
+    };
+    let places = (1..canvas.height - 1).flat_map(|y| (1..canvas.width - 1).map(move |x| (x, y)));
+    let nearest = places.filter(|&(x, y)| solid(x, y)).min_by_key(|&(x, y)| {
+        x.abs_diff(canvas.width / 2).pow(2) + y.abs_diff(canvas.height / 2).pow(2)
+    });
+    let live = match nearest.and_then(|(x, y)| Kind::of_red(canvas.red(x, y))) {
+        Some(Kind::Live | Kind::Turned) => [0.0, 6.0, 0.0],
+        Some(Kind::Attack) | None => [6.0, 0.0, 0.0],
+    };
+    Outputs(vec![("logits".into(), Tensor { shape: vec![1, 3], values: live.to_vec() })])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn painted_faces_are_found_and_told_apart() {
+        let faces = [Face::live(3).at(10, 20, 150), Face::live(200).at(250, 300, 200)];
+        let picture = picture_of(&faces);
+        let mut recognizer = recognizer();
+        let found = recognizer.detect(&picture).unwrap();
+        assert_eq!(found.len(), 2);
+        for (found, painted) in found.iter().zip([faces[1], faces[0]]) {
+            let bounds = found.bounds;
+            assert!((bounds.x - painted.x as f32).abs() <= 2.0, "{bounds:?}");
+            assert!((bounds.bottom() - (painted.y + painted.side as i32) as f32).abs() <= 2.0);
+            let template = recognizer.embed(&picture, found).unwrap();
+            assert_eq!(template.values(), embedding_of(painted.person));
+        }
+    }
+
+    #[test]
+    fn every_person_has_its_own_direction() {
+        let mut recognizer = recognizer();
+        for person in 0..=255 {
+            let picture = picture_sized(64, 64, &[Face::live(person).at(8, 8, 48)]);
+            let face = recognizer.detect(&picture).unwrap()[0];
+            let template = recognizer.embed(&picture, &face).unwrap();
+            assert_eq!(template.values(), embedding_of(person), "{person}");
+        }
+        let dot: f32 = embedding_of(7).iter().zip(embedding_of(130)).map(|(a, b)| a * b).sum();
+        assert_eq!(dot, 0.0);
+    }
+
+    #[test]
+    fn pictures_without_faces_show_none() {
+        let mut recognizer = recognizer();
+        for grey in [0, 96, 128, 255] {
+            let image = Image::from_rgb(40, 30, vec![grey; 3600]).unwrap();
+            assert_eq!(recognizer.detect(&image).unwrap(), [], "{grey}");
+        }
+    }
+}
