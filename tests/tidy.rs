@@ -35,6 +35,8 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "inference/onnx",
             "inference/manifest",
             "store/database",
+            "store/keyfile",
+            "store/memory",
             "store/schema",
             "store/vault",
             "bus/mqtt",

@@ -1,4 +1,4 @@
-//! An enrolled person as the gallery and the store know them.
+//! An enrolled person: as the record that is stored, and as the member that is kept in memory.
 
 use std::collections::BTreeMap;
 
@@ -53,4 +53,74 @@ pub struct Person {
     pub created: UtcTime,
     /// Time of the last change.
     pub updated: UtcTime,
+}
+
+/// A person as the gallery keeps them in memory: everything but the searchable templates, which lie
+/// packed beside their neighbours', and the picture, which stays in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// Identity within the collection.
+    pub id: PersonId,
+    /// Name for people.
+    pub name: String,
+    /// Free text of whoever enrolled the person.
+    pub metadata: BTreeMap<String, String>,
+    /// Which picture the store keeps.
+    pub storage: FaceStorageType,
+    /// Number of reference faces, those of other embedding models included.
+    pub references: usize,
+    /// Time of the first enrolment.
+    pub created: UtcTime,
+    /// Time of the last change.
+    pub updated: UtcTime,
+    /// References that this gallery cannot search, with their position among all of the person.
+    stale: Box<[(usize, Reference)]>,
+}
+
+impl Member {
+    /// The member that stands for a record; references that `searchable` refuses stay with it.
+    pub(crate) fn new(person: &Person, searchable: impl Fn(&Reference) -> bool) -> Self {
+        let positions = person.references.iter().enumerate();
+        Self {
+            id: person.id.clone(),
+            name: person.name.clone(),
+            metadata: person.metadata.clone(),
+            storage: person.storage,
+            references: person.references.len(),
+            created: person.created,
+            updated: person.updated,
+            stale: positions
+                .filter(|(_, reference)| !searchable(reference))
+                .map(|(position, reference)| (position, reference.clone()))
+                .collect(),
+        }
+    }
+
+    /// References of another embedding model, which nothing is compared with.
+    pub fn stale_references(&self) -> usize {
+        self.stale.len()
+    }
+
+    /// Positions, among all references of the person, of those that can be searched.
+    pub(crate) fn searchable_positions(&self) -> impl Iterator<Item = usize> {
+        (0..self.references)
+            .filter(|position| self.stale.binary_search_by_key(position, |(at, _)| *at).is_err())
+    }
+
+    /// The record again, from the searchable references in their order.
+    pub(crate) fn to_person(&self, searchable: impl IntoIterator<Item = Reference>) -> Person {
+        let positions = self.searchable_positions();
+        let mut references: Vec<_> = positions.zip(searchable).collect();
+        references.extend(self.stale.iter().cloned());
+        references.sort_by_key(|(position, _)| *position);
+        Person {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            metadata: self.metadata.clone(),
+            storage: self.storage,
+            references: references.into_iter().map(|(_, reference)| reference).collect(),
+            created: self.created,
+            updated: self.updated,
+        }
+    }
 }

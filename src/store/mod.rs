@@ -1,9 +1,15 @@
-//! The port to durable storage: one method per kind of access, plain data across it.
+//! The port to durable storage: plain data across it, and every acknowledged change is one durable
+//! transaction.
 //!
-//! `database` implements it with redb and sealed records; tests also use a store in memory that
-//! fails on demand. Every acknowledged change is one durable transaction.
+//! `database` implements it with redb and sealed records (`vault`, `schema`, `keyfile`); `memory`
+//! keeps everything in memory and fails on demand, for tests of whatever stands on a store.
+//!
+//! Terms: a *commit* is durable when the call returns; a *scrub* removes what deletions left behind
+//! in the file, see [`Store::scrub`].
 
 pub mod database;
+pub mod keyfile;
+pub mod memory;
 pub mod schema;
 pub mod vault;
 
@@ -93,6 +99,12 @@ pub enum Change {
         /// Public id of the key.
         id: String,
     },
+    /// Drops the oldest events that were decided before a time (retention). Stops at the first one
+    /// that is to be kept, so a clock that once ran ahead never empties the log.
+    DropEvents {
+        /// Events with an earlier `t_decision` go.
+        before: UtcTime,
+    },
 }
 
 /// Everything that is loaded at start; pictures stay in the store.
@@ -102,6 +114,31 @@ pub struct Contents {
     pub collections: Vec<(CollectionName, Vec<Arc<Person>>)>,
     /// Keys that have not been revoked.
     pub keys: Vec<KeyRecord>,
+}
+
+/// What the event log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventBounds {
+    /// Sequence number of the oldest event in the log; one above `newest_seq` when it is empty.
+    pub oldest_seq: u64,
+    /// Sequence number that was given last; 0 before the first event.
+    pub newest_seq: u64,
+    /// Events that were dropped since the store was made, because the log was full or by
+    /// retention.
+    pub dropped: u64,
+}
+
+/// What a scrub did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrubReport {
+    /// Whether a deletion had left something to scrub; if not, nothing was done.
+    pub owed: bool,
+    /// Records that were carried over into the fresh file.
+    pub records: u64,
+    /// Bytes of the file before.
+    pub bytes_before: u64,
+    /// Bytes of the file after.
+    pub bytes_after: u64,
 }
 
 /// Why the store cannot serve.
@@ -123,6 +160,12 @@ pub enum StoreError {
         key_file: String,
         /// The database file.
         path: String,
+    },
+    /// The key file is missing, malformed, or readable by others. Nothing was changed.
+    #[error("{reason}")]
+    Key {
+        /// Names the file and the remedy.
+        reason: String,
     },
     /// Written by a newer version.
     #[error(
@@ -154,6 +197,10 @@ pub trait Store: Send + Sync {
     /// Everything but pictures and events.
     fn load(&self) -> Result<Contents, StoreError>;
     /// Makes one change durable before it returns; on an error nothing has changed.
+    ///
+    /// One exception: when the medium fails during the very last write *and* cannot be read back
+    /// either, the change is wholly there or wholly absent, and nobody can tell. Every change may
+    /// therefore be repeated: creating what exists and deleting what does not is no error.
     fn commit(&self, change: &Change) -> Result<(), StoreError>;
     /// The stored picture of a person.
     fn image(
@@ -161,9 +208,17 @@ pub trait Store: Send + Sync {
         collection: &CollectionName,
         id: &PersonId,
     ) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Appends an event durably and answers its sequence number; the oldest events go when the
-    /// log is full.
+    /// Appends an event durably and answers its sequence number, whatever `event.seq` says; the
+    /// oldest events go when the log is full.
     fn append_event(&self, event: &Event) -> Result<u64, StoreError>;
     /// Events with a sequence number above `after_seq`, oldest first, at most `limit`.
     fn events(&self, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
+    /// The range of the event log, and how much of it was dropped.
+    fn event_bounds(&self) -> Result<EventBounds, StoreError>;
+    /// Removes from the medium what deleted and replaced records left behind, if there is any.
+    ///
+    /// A commit that deletes or replaces something leaves a durable note that a scrub is owed.
+    /// Call this in the background soon after such a commit: it costs a copy of everything that
+    /// is live, and writers wait for it while readers do not.
+    fn scrub(&self) -> Result<ScrubReport, StoreError>;
 }

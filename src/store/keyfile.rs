@@ -1,0 +1,1 @@
+//! Where the master key of the store comes from.
