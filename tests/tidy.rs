@@ -16,7 +16,15 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
     (
         "decision",
         Sideways::Allowed,
-        &["gallery", "access", "camera/pixels", "bus/outbox", "picture"],
+        &[
+            "gallery",
+            "access",
+            "camera/jpeg",
+            "camera/offer",
+            "camera/pixels",
+            "bus/outbox",
+            "picture",
+        ],
     ),
     (
         "port",
@@ -25,13 +33,14 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
     ),
     ("config", Sideways::Forbidden, &["config"]),
     // Built on ports alone and used by several parts: the recognition path and the people.
-    ("service", Sideways::Allowed, &["recognition", "roster"]),
+    ("service", Sideways::Allowed, &["recognition", "roster", "camera/newest"]),
     (
         "part",
         Sideways::Forbidden,
         &[
             "camera/v4l2",
             "camera/replay",
+            "camera/select",
             "inference/onnx",
             "inference/manifest",
             "store/database",

@@ -1,31 +1,31 @@
 //! The port to cameras: raw frames with the kernel's time stamp, newest first.
 //!
-//! `v4l2` implements it on Linux, `replay` with pictures from a folder or an MJPEG file. Pixels
-//! are converted by `pixels` only for frames that are used.
+//! `v4l2` implements it on Linux, `replay` with pictures from a folder or an MJPEG file; `newest`
+//! runs either on a thread of its own, and `select` makes the one that the configuration names.
+//! Pixels are converted by `pixels` only for frames that are used.
 
+pub mod jpeg;
+pub mod newest;
+pub mod offer;
 pub mod pixels;
 pub mod replay;
+pub mod select;
 #[cfg(feature = "v4l2")]
 pub mod v4l2;
 
+use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::camera::pixels::Layout;
+use crate::camera::pixels::PixelError;
+use crate::camera::pixels::to_image;
 use crate::clock::Moment;
+use crate::face::image::Image;
 
-/// How the bytes of a frame are arranged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PixelFormat {
-    /// A JPEG file per frame.
-    Mjpeg,
-    /// 4:2:2, packed Y0 U Y1 V.
-    Yuyv,
-    /// 4:2:0, a Y plane and an interleaved UV plane.
-    Nv12,
-    /// 8-bit luma only.
-    Grey,
-}
+// Part of the port, but defined below it, where the pure conversion can name it.
+pub use crate::camera::pixels::PixelFormat;
 
 /// One frame as the camera gave it.
 #[derive(Clone)]
@@ -44,6 +44,23 @@ pub struct Frame {
     pub captured: Moment,
     /// Counts frames of this source; a gap shows frames that the driver dropped.
     pub sequence: u64,
+}
+
+impl Frame {
+    /// The frame in RGB. A compressed frame has the size that its file states, which may differ
+    /// from `width` and `height`.
+    pub fn to_image(&self) -> Result<Image, PixelError> {
+        let layout = Layout { width: self.width, height: self.height, stride: self.stride };
+        to_image(self.format, layout, &self.bytes)
+    }
+}
+
+impl fmt::Debug for Frame {
+    /// Never the pixels: a picture of a person does not belong in a log.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { format, width, height, sequence, bytes, .. } = self;
+        write!(out, "Frame({format} {width}x{height} #{sequence}, {} bytes)", bytes.len())
+    }
 }
 
 /// Why there is no frame.

@@ -1,1 +1,3 @@
 //! The command line: what was asked for, and doing it.
+
+pub mod camera;
