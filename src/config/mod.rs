@@ -4,6 +4,7 @@
 //! [`Config`] of it; a file that cannot be meant is refused with file, key and reason before
 //! anything is opened.
 
+pub mod check;
 pub mod raw;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
