@@ -52,6 +52,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "bus/wire",
             "web",
             "daemon/pipeline",
+            "daemon/snapshot",
             "daemon/supervise",
         ],
     ),
