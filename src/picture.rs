@@ -66,7 +66,8 @@ pub fn decode(file: &[u8]) -> Result<Image, PictureError> {
         }
         other => return Err(undecodable(format!("it is a {other:?} file"))),
     };
-    let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(undecodable)?;
+    let mut reader =
+        ImageReader::new(Cursor::new(file)).with_guessed_format().map_err(undecodable)?;
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(DECODER_BYTES_MAX);
     reader.limits(limits);

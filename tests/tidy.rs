@@ -56,6 +56,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "telemetry/logging",
             "web",
             "daemon/pipeline",
+            "daemon/snapshot",
             "daemon/supervise",
         ],
     ),

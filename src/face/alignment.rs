@@ -99,10 +99,8 @@ pub fn warp_into(image: &Image, to_planes: Similarity, map: &PlaneMap, planes: &
 /// The colour at a point between pixels; what lies outside the picture counts as black.
 fn sample(image: &Image, at: Point) -> [f32; 3] {
     let (left, top) = (at.x.floor(), at.y.floor());
-    let inside = left >= -1.0
-        && top >= -1.0
-        && left < image.width() as f32
-        && top < image.height() as f32;
+    let inside =
+        left >= -1.0 && top >= -1.0 && left < image.width() as f32 && top < image.height() as f32;
     if !inside {
         return [0.0; 3];
     }

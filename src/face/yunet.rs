@@ -70,9 +70,8 @@ impl Letterbox {
     pub fn draw(self, image: &Image, values: &mut Vec<f32>) {
         values.clear();
         values.resize(3 * self.side * self.side, 0.0);
-        let extent = |pixels: u32| {
-            ((pixels as f32 * self.scale).round() as usize).clamp(1, self.side)
-        };
+        let extent =
+            |pixels: u32| ((pixels as f32 * self.scale).round() as usize).clamp(1, self.side);
         let size = (extent(image.width()), extent(image.height()));
         let mut planes = Planes { width: self.side, height: self.side, values };
         resize_into(image, Window::whole(image), size, &PlaneMap::RAW_BGR, &mut planes);

@@ -163,7 +163,8 @@ impl Recognizer {
         letterbox.draw(image, &mut self.canvas.values);
         self.canvas.shape = vec![1, 3, side, side];
         let outputs = self.detector.run(&self.canvas)?;
-        let maps = [stride_maps(&outputs, 8)?, stride_maps(&outputs, 16)?, stride_maps(&outputs, 32)?];
+        let maps =
+            [stride_maps(&outputs, 8)?, stride_maps(&outputs, 16)?, stride_maps(&outputs, 32)?];
         let mut faces = yunet::decode(letterbox, &maps, self.confidence_min)
             .map_err(|error| InferenceError::Shape { reason: error.to_string() })?;
         faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));

@@ -1,0 +1,147 @@
+//! From an outcome to the event that tells of it.
+
+use std::{sync::Arc, time::Duration};
+
+use ulid::Ulid;
+
+use crate::access::attempt::Outcome;
+use crate::access::attempt::Verdict;
+use crate::access::event::Event;
+use crate::access::event::EventLiveness;
+use crate::access::event::EventPerson;
+use crate::access::event::EventQuality;
+use crate::access::event::EventType;
+use crate::access::event::LivenessResult;
+use crate::access::event::Reason;
+use crate::clock::UtcTime;
+use crate::config::CameraConfig;
+use crate::daemon::pipeline::analysis::SeenFace;
+use crate::face::comparison::Score;
+use crate::face::liveness::LivenessReason;
+use crate::face::liveness::LivenessReport;
+use crate::face::pose;
+use crate::gallery::person::Member;
+
+/// Version of the event's form.
+const EVENT_VERSION: u32 = 1;
+/// A consumer must not act on an event that is older: who was at the door five seconds ago may
+/// have left it to somebody else.
+pub const EVENT_LIFETIME: Duration = Duration::from_secs(5);
+
+/// The person that a face belongs to.
+#[derive(Clone, Debug)]
+pub struct Recognised {
+    /// Who.
+    pub member: Arc<Member>,
+    /// How sure, on the caller's scale.
+    pub score: Score,
+}
+
+/// What is to be told.
+pub struct Notice<'a> {
+    /// The decision.
+    pub outcome: Outcome,
+    /// The face it is about.
+    pub face: &'a SeenFace,
+    /// Whom the face belongs to.
+    pub person: Option<&'a Recognised>,
+    /// Time from capture to now.
+    pub age: Duration,
+    /// Now.
+    pub now: UtcTime,
+}
+
+/// Writes the events of one camera.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    camera: String,
+    collection: String,
+    boot: Arc<str>,
+}
+
+impl Writer {
+    /// For a camera, in one run of the daemon.
+    pub fn new(camera: &CameraConfig, boot: Arc<str>) -> Self {
+        Self { camera: camera.name.clone(), collection: camera.collection.to_string(), boot }
+    }
+
+    /// The event, without its number.
+    pub fn event(&self, notice: &Notice<'_>) -> Event {
+        let Notice { outcome, face, person, age, now } = *notice;
+        let (event_type, reason) = match outcome.verdict {
+            Verdict::Match => (EventType::Match, None),
+            Verdict::UnknownFace => (EventType::UnknownFace, Some(Reason::Unknown)),
+            Verdict::SpoofSuspected => (EventType::SpoofSuspected, Some(Reason::SpoofSuspected)),
+            Verdict::Denied(reason) => (EventType::Denied, Some(reason)),
+        };
+        Event {
+            v: EVENT_VERSION,
+            event_type,
+            id: event_id(now),
+            seq: 0,
+            boot: self.boot.to_string(),
+            t_capture: Some(now.minus(age)),
+            t_decision: now,
+            t_relay: None,
+            latency_ms: Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            exp: now.plus(EVENT_LIFETIME),
+            camera: Some(self.camera.clone()),
+            door: None,
+            direction: None,
+            collection: Some(self.collection.clone()),
+            person: person.map(|person| event_person(&person.member)),
+            similarity_score: person.map(|person| round(person.score.value())),
+            method: vec!["face".into()],
+            liveness: Some(event_liveness(face.liveness.as_ref())),
+            quality: Some(quality(face)),
+            frames: outcome.frames,
+            track: Some(outcome.track),
+            reason,
+            schedule: None,
+            image: None,
+        }
+    }
+}
+
+/// A ULID of this time; without randomness of the system it still sorts by time.
+fn event_id(now: UtcTime) -> String {
+    let mut random = [0; 16];
+    let _ = getrandom::fill(&mut random);
+    let millis = u64::try_from(now.as_millis()).unwrap_or_default();
+    Ulid::from_parts(millis, u128::from_le_bytes(random)).to_string()
+}
+
+fn event_person(member: &Member) -> EventPerson {
+    EventPerson {
+        id: member.id.to_string(),
+        name: member.name.clone(),
+        metadata: member.metadata.clone(),
+    }
+}
+
+fn event_liveness(report: Option<&LivenessReport>) -> EventLiveness {
+    let Some(report) = report else {
+        return EventLiveness { result: LivenessResult::Unchecked, score: None, code: None };
+    };
+    EventLiveness {
+        result: match (report.failure, report.pad_score) {
+            (None, Some(_)) => LivenessResult::Live,
+            (None, None) => LivenessResult::Unchecked,
+            (Some(LivenessReason::FaceNotLive), _) => LivenessResult::Spoof,
+            (Some(_), _) => LivenessResult::Unsure,
+        },
+        score: report.pad_score.map(|score| round(score.clamp(0.0, 1.0))),
+        code: report.failure.map(|reason| reason.code().to_string()),
+    }
+}
+
+fn quality(face: &SeenFace) -> EventQuality {
+    let yaw = pose::estimate(&face.detection.landmarks).map(|pose| pose.yaw_deg.round() as i32);
+    let face_px = face.detection.bounds.width.max(0.0).round() as u32;
+    EventQuality { face_px, yaw, sharpness: None, light: None }
+}
+
+/// Three decimals: more would promise what the models do not hold.
+fn round(value: f32) -> f32 {
+    (value * 1000.0).round() / 1000.0
+}

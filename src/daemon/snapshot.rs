@@ -1,0 +1,115 @@
+//! The snapshot that subscribers find at `B/state`: taken every second, published when it says
+//! something new and once a minute anyway.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::bus::Bus;
+use crate::bus::FaceState;
+use crate::bus::GalleryState;
+use crate::bus::Snapshot;
+use crate::clock::Clock;
+use crate::clock::Moment;
+use crate::daemon::pipeline::status::Latencies;
+use crate::daemon::pipeline::status::PipelineStatus;
+use crate::roster::Roster;
+use crate::shutdown::StopSignal;
+use crate::store::Store;
+
+/// How often a change is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often times and latencies are refreshed without a change.
+const PUBLISH_EVERY: Duration = Duration::from_secs(60);
+
+/// Problems of parts that a snapshot does not know, in sentences with their remedy.
+pub type OtherProblems = Box<dyn Fn() -> Vec<String> + Send>;
+
+/// Where a snapshot's facts come from.
+pub struct SnapshotSources {
+    /// One per camera.
+    pub cameras: Vec<Arc<PipelineStatus>>,
+    /// The people.
+    pub roster: Arc<Roster>,
+    /// The event log.
+    pub store: Arc<dyn Store>,
+    /// Cameras that are lost, a failed store, whatever else there is.
+    pub other_problems: OtherProblems,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl SnapshotSources {
+    /// How the device is now.
+    pub fn take(&self) -> Snapshot {
+        let now = self.clock.now();
+        let mut problems = (self.other_problems)();
+        problems.extend(self.cameras.iter().flat_map(|camera| camera.problems()));
+        let seq = match self.store.event_bounds() {
+            Ok(bounds) => bounds.newest_seq,
+            Err(error) => {
+                problems.push(error.to_string());
+                0
+            }
+        };
+        let latencies = self
+            .cameras
+            .iter()
+            .fold(Latencies::default(), |all, camera| all.joined(&camera.latencies()));
+        let last = self.cameras.iter().filter_map(|camera| camera.last());
+        Snapshot {
+            seq,
+            face: FaceState {
+                enabled: !self.cameras.is_empty(),
+                occupancy: self.cameras.iter().any(|camera| camera.is_occupied(now)),
+            },
+            problem: (!problems.is_empty()).then(|| problems.join("; ")),
+            gallery: self.gallery(),
+            perf: latencies.perf(),
+            last: last.max_by_key(|event| event.t_decision),
+            ts: self.clock.utc(),
+        }
+    }
+
+    fn gallery(&self) -> GalleryState {
+        let collections = self.roster.collections();
+        let galleries = collections.iter().filter_map(|(name, _)| self.roster.gallery(name));
+        GalleryState {
+            collections: collections.len(),
+            persons: collections.iter().map(|(_, persons)| persons).sum(),
+            templates: galleries.map(|gallery| gallery.references()).sum(),
+        }
+    }
+}
+
+/// Publishes snapshots until the stop.
+pub fn run(sources: &SnapshotSources, bus: &dyn Bus, stop: &StopSignal) {
+    let mut publisher = Publisher::default();
+    loop {
+        if let Some(snapshot) = publisher.news(sources.take(), sources.clock.now()) {
+            bus.publish_state(snapshot);
+        }
+        if stop.sleep(LOOK_EVERY) {
+            return;
+        }
+    }
+}
+
+/// Remembers what was published, and when.
+#[derive(Default)]
+struct Publisher {
+    last: Option<(Snapshot, Moment)>,
+}
+
+impl Publisher {
+    /// The snapshot, if it is worth publishing.
+    fn news(&mut self, snapshot: Snapshot, now: Moment) -> Option<Snapshot> {
+        let is_due = self.last.as_ref().is_none_or(|(last, published)| {
+            let timeless = Snapshot { perf: last.perf, ts: last.ts, ..snapshot.clone() };
+            timeless != *last || now.since(*published) >= PUBLISH_EVERY
+        });
+        if !is_due {
+            return None;
+        }
+        self.last = Some((snapshot.clone(), now));
+        Some(snapshot)
+    }
+}
