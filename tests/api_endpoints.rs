@@ -6,9 +6,7 @@ mod api_support;
 use std::collections::BTreeSet;
 use std::sync::mpsc;
 
-use api_support::{
-    Answer, Bench, LAN, WAN, enrolment, face, jpeg, picture_base64, request,
-};
+use api_support::{Answer, Bench, LAN, WAN, enrolment, face, jpeg, picture_base64, request};
 use facelatch::config::MetricsAccess;
 use facelatch::picture;
 use facelatch::recognition::pool::Lane;
@@ -49,7 +47,8 @@ fn collections_are_created_read_listed_and_deleted() {
     refused(&bench.call("POST /collection", &staff), 409, "ERR_ALREADY_EXISTS");
     assert_eq!(bench.call("DELETE /collection", &staff).ok(), list[1]);
     refused(&bench.call("DELETE /collection", &staff), 404, "ERR_NOT_FOUND");
-    let by_query = bench.send(request("DELETE /collection?name=Staff", Some(&bench.admin), ""), LAN);
+    let by_query =
+        bench.send(request("DELETE /collection?name=Staff", Some(&bench.admin), ""), LAN);
     assert_eq!(by_query.ok(), list[0]);
     assert_eq!(bench.call("GET /collections", &json!({})).ok(), json!([]));
 }
@@ -144,10 +143,8 @@ fn further_reference_faces_are_appended() {
     let bench = Bench::new();
     bench.collection("staff", &[1]);
     let add = |person: u8| {
-        let body = with(
-            &enrolment("staff", 1),
-            json!({"face_base_64": face(person), "add_face": true}),
-        );
+        let body =
+            with(&enrolment("staff", 1), json!({"face_base_64": face(person), "add_face": true}));
         bench.call("PUT /person", &body)
     };
     for person in 2..=16 {
@@ -214,7 +211,12 @@ fn the_checks_of_an_enrolment_come_in_order() {
         ("collection_name", json!("staff"), 404, "ERR_NOT_FOUND"),
         ("face_base_64", json!(picture_base64(&[])), 422, "ERR_BASE64_IMAGE_CANNOT_BE_DECODED"),
         ("face_base_64", json!(two), 400, "ERR_FACE_NOT_DETECTED"),
-        ("face_base_64", json!(picture_base64(&[Face::attack(9)])), 400, "ERR_MULTIPLE_FACES_DETECTED"),
+        (
+            "face_base_64",
+            json!(picture_base64(&[Face::attack(9)])),
+            400,
+            "ERR_MULTIPLE_FACES_DETECTED",
+        ),
         ("face_base_64", json!(face(9)), 422, "ERR_LIVENESS_ERROR"),
     ];
     for (field, repaired, status, code) in rows {
@@ -368,7 +370,11 @@ fn bulk_enrolment_names_what_failed() {
         .iter()
         .map(|row| {
             let text = |value: &Value| value.as_str().unwrap().to_string();
-            (text(&row["code"]), text(&row["metadata"]["person_id"]), text(&row["metadata"]["index"]))
+            (
+                text(&row["code"]),
+                text(&row["metadata"]["person_id"]),
+                text(&row["metadata"]["index"]),
+            )
         })
         .collect();
     let expected = [
@@ -432,7 +438,8 @@ fn a_scope_opens_its_endpoints_and_no_others() {
         for route in &ROUTES {
             let what = format!("{} {}", route.method, route.path.template());
             let answer = bench.call_as(Some(&key), &what, &json!({}));
-            let open = scope == Admin || opened_by(route.method.as_str(), route.path).contains(&scope);
+            let open =
+                scope == Admin || opened_by(route.method.as_str(), route.path).contains(&scope);
             let forbidden = answer.json["code"] == "ERR_FORBIDDEN";
             assert_eq!(forbidden, !open, "{scope:?} {what}: {}", answer.json);
             assert_eq!(answer.status == 403, forbidden, "{scope:?} {what}");
@@ -695,8 +702,13 @@ fn the_openapi_document_and_the_routes_agree() {
 
 /// The endpoints of the API family; all others are extensions.
 const CONTRACT: [&str; 7] = [
-    "POST /collection", "DELETE /collection", "PUT /person", "PUT /persons", "POST /face-search",
-    "POST /multi-face-search", "POST /compare",
+    "POST /collection",
+    "DELETE /collection",
+    "PUT /person",
+    "PUT /persons",
+    "POST /face-search",
+    "POST /multi-face-search",
+    "POST /compare",
 ];
 
 fn assert_references_exist(document: &Value, part: &Value) {
@@ -708,7 +720,9 @@ fn assert_references_exist(document: &Value, part: &Value) {
             }
             fields.values().for_each(|value| assert_references_exist(document, value));
         }
-        Value::Array(items) => items.iter().for_each(|item| assert_references_exist(document, item)),
+        Value::Array(items) => {
+            items.iter().for_each(|item| assert_references_exist(document, item))
+        }
         _ => {}
     }
 }
@@ -752,9 +766,22 @@ fn any_json() -> impl Strategy<Value = Value> {
     let name = prop_oneof![
         ".{0,6}".prop_map(String::from),
         proptest::sample::select(vec![
-            "name", "collection_name", "person_id", "person_name", "face_base_64", "persons",
-            "Persons", "metadata", "max_results", "min_score", "min_similarity_score", "scopes",
-            "face_storage_type", "check_liveness", "ref_face_base_64", "multi_face_img_base_64",
+            "name",
+            "collection_name",
+            "person_id",
+            "person_name",
+            "face_base_64",
+            "persons",
+            "Persons",
+            "metadata",
+            "max_results",
+            "min_score",
+            "min_similarity_score",
+            "scopes",
+            "face_storage_type",
+            "check_liveness",
+            "ref_face_base_64",
+            "multi_face_img_base_64",
             "id",
         ])
         .prop_map(String::from),

@@ -12,7 +12,8 @@ use crate::cli::client::LocalClient;
 use crate::cli::output::UnavailableError;
 use crate::config::Config;
 use crate::daemon::assembly::{self, Assembly, Surroundings};
-use crate::web::server::Caller;
+use crate::telemetry::Metrics;
+use crate::web::server::{Caller, Handler};
 use crate::web::service::{ComponentStatus, Status};
 
 /// Sends requests to whoever serves them.
@@ -49,7 +50,10 @@ impl Api {
             .build()
             .context("the async runtime cannot start")?;
         let surroundings =
-            Surroundings { status: Arc::new(NoDevice), metrics: Arc::new(String::new) };
+            Surroundings {
+            status: Arc::new(NoDevice),
+            metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
+        };
         let assembly = Box::new(assembly::assemble(config, surroundings)?);
         Ok(Self(Target::Direct { runtime, assembly }))
     }
@@ -88,8 +92,7 @@ impl Api {
 fn refusal(status: u16, answer: &Value) -> anyhow::Error {
     let text = |key: &str| answer[key].as_str().unwrap_or_default();
     let metadata = answer.get("metadata").map(|metadata| format!(" {metadata}"));
-    let reason =
-        format!("{}: {}{}", text("code"), text("message"), metadata.unwrap_or_default());
+    let reason = format!("{}: {}{}", text("code"), text("message"), metadata.unwrap_or_default());
     if status == 503 { UnavailableError(reason).into() } else { anyhow::anyhow!(reason) }
 }
 

@@ -31,7 +31,8 @@ use crate::face::image::Image;
 use crate::face::template::Template;
 use crate::gallery::names::{CollectionName, PersonId};
 use crate::gallery::person::FaceStorageType;
-use crate::gallery::{Gallery, SearchOptions};
+use crate::gallery::Gallery;
+use crate::gallery::ranking::SearchOptions;
 use crate::inference::Pack;
 use crate::picture;
 use crate::recognition::{Recognizer, info};
@@ -134,8 +135,8 @@ fn frame(file: &Path) -> anyhow::Result<Vec<u8>> {
     for y in 0..height {
         for x in 0..width {
             let from = |at: u32, of: u32, to: u32| (at * of / to).min(of - 1);
-            let colour = picture
-                .pixel(from(x, picture.width(), width), from(y, picture.height(), height));
+            let colour =
+                picture.pixel(from(x, picture.width(), width), from(y, picture.height(), height));
             let at = ((top + y) * FRAME.0 + left + x) as usize * 3;
             pixels[at..at + 3].copy_from_slice(&colour);
         }

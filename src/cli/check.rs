@@ -36,7 +36,11 @@ pub fn meaning(config: &Config) -> Vec<String> {
             "HTTP on {scheme}://{}, bodies up to {} bytes, {} connections, /metrics {metrics}",
             http.listen, http.body_bytes_max, http.connections_max
         ),
-        format!("store in {}, up to {} events", config.store.dir.display(), config.store.events_max),
+        format!(
+            "store in {}, up to {} events",
+            config.store.dir.display(),
+            config.store.events_max
+        ),
         format!(
             "models: pack `{}` in {}, {} worker(s) of {} thread(s), {} waiting requests",
             models.pack,

@@ -8,6 +8,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,11 +16,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::api::Api;
-use crate::cli::camera;
 use crate::cli::output::{json, line};
+use crate::camera::CameraError;
+use crate::camera::select::{self, CameraRequest};
 use crate::clock::{Clock, SystemClock, UtcTime};
 use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly;
+use crate::shutdown;
 
 /// How long a broker or camera may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -127,7 +130,9 @@ fn runtime(config: &Config) -> Check {
 fn models(config: &Config) -> Check {
     match assembly::pack(&config.models) {
         Ok(pack) => match &pack.notice {
-            None => Check::ok("models", format!("pack `{}`, every file as in the manifest", pack.name)),
+            None => {
+                Check::ok("models", format!("pack `{}`, every file as in the manifest", pack.name))
+            }
             Some(notice) => Check::new(
                 "models",
                 State::Warning,
@@ -183,13 +188,16 @@ fn store(config: &Config) -> (Check, bool) {
     };
     match Api::open(config) {
         Err(error) => {
-            let remedy = "the message says which file; restore it or the backup, nothing was changed";
+            let remedy =
+                "the message says which file; restore it or the backup, nothing was changed";
             (Check::failed("store", format!("{error:#}"), remedy), false)
         }
         Ok(mut api) => {
             let daemon_runs = api.is_daemon();
             let check = match counted(&mut api) {
-                Ok(detail) if daemon_runs => Check::ok("store", format!("{detail} (the daemon runs)")),
+                Ok(detail) if daemon_runs => {
+                    Check::ok("store", format!("{detail} (the daemon runs)"))
+                }
                 Ok(detail) => Check::ok("store", detail),
                 Err(error) => Check::failed("store", format!("{error:#}"), "see the daemon's log"),
             };
@@ -198,9 +206,23 @@ fn store(config: &Config) -> (Check, bool) {
     }
 }
 
+/// Opens the camera and waits for one frame; answers what it is.
+fn probe(settings: &CameraConfig) -> Result<String, CameraError> {
+    let request = CameraRequest {
+        source: settings.source.clone(),
+        size: settings.size,
+        fps: settings.fps,
+        format: None,
+    };
+    let (_stopper, stop) = shutdown::channel();
+    let mut source = select::camera(request, Arc::new(SystemClock), &stop).open()?;
+    source.next_frame(PROBE_TIMEOUT)?;
+    Ok(source.describe())
+}
+
 fn camera(camera: &CameraConfig, daemon_runs: bool) -> Check {
     let name = format!("camera {}", camera.name);
-    match camera::probe(camera, PROBE_TIMEOUT) {
+    match probe(camera) {
         Ok(detail) => Check::ok(name, detail),
         // A device can be streamed by one program only.
         Err(error) if daemon_runs => Check::new(

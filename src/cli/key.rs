@@ -19,7 +19,9 @@ pub struct KeyArgs {
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
     /// Make a key and print it, alone, on stdout; it is stored nowhere and never shown again
-    #[command(after_help = "Example:\n  facelatch key add --name reception --scope search --scope enrol")]
+    #[command(
+        after_help = "Example:\n  facelatch key add --name reception --scope search --scope enrol"
+    )]
     Add {
         /// Name for people
         #[arg(long)]
@@ -60,15 +62,20 @@ pub fn run(args: KeyArgs, config: &Config) -> anyhow::Result<ExitCode> {
                 .filter_map(|scope| scope.to_possible_value())
                 .map(|scope| scope.get_name().to_string())
                 .collect();
-            let answer = api.send("POST", "/keys", Some(json!({"name": name, "scopes": scopes})))?;
+            let answer =
+                api.send("POST", "/keys", Some(json!({"name": name, "scopes": scopes})))?;
             line(answer["key"].as_str().unwrap_or_default());
         }
         KeyCommand::List { json: true } => json(&api.send("GET", "/keys", None)?),
         KeyCommand::List { json: false } => {
             let answer = api.send("GET", "/keys", None)?;
             for key in answer.as_array().into_iter().flatten() {
-                let scopes: Vec<&str> =
-                    key["scopes"].as_array().into_iter().flatten().filter_map(|s| s.as_str()).collect();
+                let scopes: Vec<&str> = key["scopes"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|s| s.as_str())
+                    .collect();
                 line(format!(
                     "{}  {}  {}  {}",
                     key["id"].as_str().unwrap_or_default(),

@@ -8,8 +8,8 @@ pub mod api;
 pub mod bench;
 pub mod camera;
 pub mod check;
-pub mod collection;
 pub mod client;
+pub mod collection;
 pub mod doctor;
 pub mod eval;
 pub mod key;
@@ -53,7 +53,9 @@ enum Command {
     /// Validate the configuration and print what it means; opens nothing
     Check,
     /// Examine cameras, models, runtime, broker, store, clock and permissions
-    #[command(after_help = "Example:\n  facelatch doctor --json | jq '.checks[] | select(.state != \"ok\")'")]
+    #[command(
+        after_help = "Example:\n  facelatch doctor --json | jq '.checks[] | select(.state != \"ok\")'"
+    )]
     Doctor(doctor::DoctorArgs),
     /// Make, list and revoke API keys
     Key(key::KeyArgs),
@@ -63,6 +65,12 @@ enum Command {
     Person(person::PersonArgs),
     /// Measure accuracy on pictures of your own
     Eval(eval::EvalArgs),
+    /// Install, list and verify model packs
+    Models(models::ModelsArgs),
+    /// List cameras, take a snapshot
+    Camera(camera::CameraArgs),
+    /// Measure speed and memory on this machine
+    Bench(bench::BenchArgs),
     /// Search a collection for the faces in picture files
     Search(search::SearchArgs),
 }
@@ -94,6 +102,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Collection(args) => collection::run(args, &config),
         Command::Person(args) => person::run(args, &config),
         Command::Eval(args) => eval::run(args, &config),
+        Command::Models(args) => models::run(args, &config.models),
+        Command::Camera(args) => camera::run(args, &config.cameras),
+        Command::Bench(args) => bench::run(&args, &config),
         Command::Search(args) => search::run(&args, &config),
     }
 }

@@ -117,7 +117,9 @@ struct Candidate {
 pub fn run(args: PersonArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let mut api = Api::open(config)?;
     match args.command {
-        PersonCommand::List { collection, search, json } => list(&mut api, &collection, &search, json),
+        PersonCommand::List { collection, search, json } => {
+            list(&mut api, &collection, &search, json)
+        }
         PersonCommand::Enrol(args) => enrol(&mut api, &args),
         PersonCommand::Export { collection, out } => export(&mut api, &collection, &out),
         PersonCommand::Delete { collection, id } => {

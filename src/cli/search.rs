@@ -16,7 +16,9 @@ use crate::config::Config;
 
 /// Arguments of `facelatch search`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  facelatch search --collection staff --max-results 3 visitor.jpg")]
+#[command(
+    after_help = "Example:\n  facelatch search --collection staff --max-results 3 visitor.jpg"
+)]
 pub struct SearchArgs {
     /// Collection to search
     #[arg(long)]

@@ -5,9 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper::http::Response;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ModelsConfig};
@@ -20,8 +17,7 @@ use crate::roster::Roster;
 use crate::store::Store;
 use crate::store::database::Database;
 use crate::telemetry::Metrics;
-use crate::web::server::Caller;
-use crate::web::service::{MetricsText, Recognition, Service, ServiceOptions, Status};
+use crate::web::service::{Recognition, Service, ServiceOptions, Status};
 
 /// Everything that answers requests.
 pub struct Assembly {
@@ -39,8 +35,8 @@ pub struct Assembly {
 pub struct Surroundings {
     /// Cameras and broker.
     pub status: Arc<dyn Status>,
-    /// The text of `/metrics`.
-    pub metrics: MetricsText,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Checked models of the configured pack; `builtin` when nothing else is installed or chosen.
@@ -83,9 +79,7 @@ pub fn assemble(config: &Config, surroundings: Surroundings) -> anyhow::Result<A
 }
 
 /// The pool, and the model whose templates are searched.
-fn recognition(
-    models: &ModelsConfig,
-) -> anyhow::Result<(Recognition, EmbeddingModelId, usize)> {
+fn recognition(models: &ModelsConfig) -> anyhow::Result<(Recognition, EmbeddingModelId, usize)> {
     let pack = match pack(models) {
         Ok(pack) => pack,
         Err(error @ (ManifestError::NotInstalled { .. } | ManifestError::Unreadable { .. })) => {

@@ -5,7 +5,6 @@
 
 pub mod assembly;
 pub mod pipeline;
-pub mod serving;
 pub mod snapshot;
 pub mod status;
 pub mod supervise;
@@ -30,7 +29,6 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
 use crate::daemon::pipeline::{Pipeline, PipelineParts};
-use crate::daemon::serving::HttpHandler;
 use crate::daemon::snapshot::SnapshotSources;
 use crate::daemon::status::{Device, WatchedCamera};
 use crate::daemon::supervise::Signals;
@@ -70,14 +68,9 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("signals cannot be handled")?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let device = Arc::new(Device::new(Arc::clone(&metrics)));
-    let metrics_text = Arc::clone(&device);
-    let assembly = assemble(
-        config,
-        Surroundings {
-            status: Arc::clone(&device) as Arc<_>,
-            metrics: Arc::new(move || metrics_text.render_metrics()),
-        },
-    )?;
+    let surroundings =
+        Surroundings { status: Arc::clone(&device) as Arc<_>, metrics: Arc::clone(&metrics) };
+    let assembly = assemble(config, surroundings)?;
     announce_models(&assembly);
     announce_first_key(&assembly.roster)?;
     let server =
@@ -85,8 +78,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     announce_server(&server);
 
     let (stopper, stop) = shutdown::channel();
-    let handler = Arc::new(HttpHandler::new(Arc::clone(&assembly.service), Arc::clone(&metrics)));
-    let serving = runtime.spawn(server.run(handler, stop.clone()));
+    let serving = runtime.spawn(server.run(Arc::clone(&assembly.service), stop.clone()));
     let (mqtt, delivering) = start_bus(runtime, config, &stop)?;
     if let Some(mqtt) = &mqtt {
         device.set_mqtt(mqtt.clone());
@@ -210,7 +202,6 @@ fn start_cameras(
     let mut threads = Vec::new();
     let (mut watched, mut statuses) = (Vec::new(), Vec::new());
     if let Some(pool) = pool(assembly) {
-        device.set_pool(pool.clone());
         for settings in &config.cameras {
             let capture = capture(settings, &clock, stop)?;
             let newest = capture.newest();
@@ -236,6 +227,7 @@ fn start_cameras(
         }
     }
     device.set_cameras(watched);
+    device.set_pipelines(statuses.clone());
     let problems = Arc::clone(device);
     let sources = SnapshotSources {
         cameras: statuses,

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::bus::mqtt::{MqttHandle, MqttStatus};
 use crate::camera::newest::{CameraCounters, CameraState, NewestFrame};
-use crate::recognition::pool::{PoolStats, RecognizerPool};
-use crate::telemetry::{FrameUse, MessageFate, Metrics, PoolFault};
+use crate::daemon::pipeline::status::PipelineStatus;
+use crate::telemetry::{FrameUse, MessageFate, Metrics};
 use crate::web::service::{ComponentStatus, Status};
 
 /// A camera as the device knows it.
@@ -21,7 +21,7 @@ pub struct Device {
     metrics: Arc<Metrics>,
     cameras: OnceLock<Vec<WatchedCamera>>,
     mqtt: OnceLock<MqttHandle>,
-    pool: OnceLock<RecognizerPool>,
+    pipelines: OnceLock<Vec<Arc<PipelineStatus>>>,
     /// What has been added to the counters already: parts count for themselves, from their start.
     seen: Mutex<Seen>,
 }
@@ -30,7 +30,7 @@ pub struct Device {
 struct Seen {
     cameras: Vec<CameraCounters>,
     mqtt: MqttStatus,
-    pool: Option<PoolStats>,
+    frames_used: Vec<u64>,
 }
 
 impl Device {
@@ -40,7 +40,7 @@ impl Device {
             metrics,
             cameras: OnceLock::new(),
             mqtt: OnceLock::new(),
-            pool: OnceLock::new(),
+            pipelines: OnceLock::new(),
             seen: Mutex::default(),
         }
     }
@@ -55,9 +55,9 @@ impl Device {
         let _ = self.mqtt.set(mqtt);
     }
 
-    /// The recognition workers; told once.
-    pub fn set_pool(&self, pool: RecognizerPool) {
-        let _ = self.pool.set(pool);
+    /// The frame loops; told once.
+    pub fn set_pipelines(&self, pipelines: Vec<Arc<PipelineStatus>>) {
+        let _ = self.pipelines.set(pipelines);
     }
 
     /// What does not work, in sentences with their remedy.
@@ -70,15 +70,6 @@ impl Device {
             _ => None,
         });
         lost.collect()
-    }
-
-    /// The text of `/metrics` at this moment.
-    pub fn render_metrics(&self) -> String {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        self.add_cameras(&mut seen);
-        self.add_mqtt(&mut seen);
-        self.add_pool(&mut seen);
-        self.metrics.render()
     }
 
     fn add_cameras(&self, seen: &mut Seen) {
@@ -105,19 +96,14 @@ impl Device {
         seen.mqtt = now;
     }
 
-    fn add_pool(&self, seen: &mut Seen) {
-        let Some(pool) = self.pool.get() else { return };
-        let now = pool.stats();
-        let before = seen.pool.unwrap_or_default();
-        self.metrics.pool_waiting(now.camera_queued + now.request_queued);
-        let refused = |stats: &PoolStats| stats.camera_refused + stats.requests_refused;
-        for _ in refused(&before)..refused(&now) {
-            self.metrics.pool_fault(PoolFault::Busy);
+    fn add_pipelines(&self, seen: &mut Seen) {
+        let pipelines = self.pipelines.get().map(Vec::as_slice).unwrap_or_default();
+        seen.frames_used.resize(pipelines.len(), 0);
+        for (pipeline, seen) in pipelines.iter().zip(&mut seen.frames_used) {
+            let now = pipeline.counters().frames;
+            self.metrics.frames(pipeline.camera(), FrameUse::Used, now - *seen);
+            *seen = now;
         }
-        for _ in before.panics..now.panics {
-            self.metrics.pool_fault(PoolFault::Panicked);
-        }
-        seen.pool = Some(now);
     }
 }
 
@@ -129,6 +115,13 @@ impl Status for Device {
             up: is_streaming(&camera.frames),
         };
         cameras.iter().map(status).collect()
+    }
+
+    fn refresh_metrics(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.add_cameras(&mut seen);
+        self.add_pipelines(&mut seen);
+        self.add_mqtt(&mut seen);
     }
 
     fn broker(&self) -> Option<ComponentStatus> {

@@ -127,7 +127,11 @@ mod tests {
         let picture = |path: &str, person| Picture { path: path.into(), person, stranger: false };
         Dataset {
             names: vec!["A".into(), "B".into()],
-            pictures: vec![picture("A/A_0001.jpg", 0), picture("A/A_0002.jpg", 0), picture("B/B_0001.jpg", 1)],
+            pictures: vec![
+                picture("A/A_0001.jpg", 0),
+                picture("A/A_0002.jpg", 0),
+                picture("B/B_0001.jpg", 1),
+            ],
             pairs: Vec::new(),
         }
     }
@@ -142,9 +146,12 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_pairs_file_is_named() {
-        for (text, wanted) in
-            [("x", "first line"), ("1 1\nA 1", "columns"), ("1 1\nA 1 9", "A_0009"), ("1 1\nA 1 z", "`z`")]
-        {
+        for (text, wanted) in [
+            ("x", "first line"),
+            ("1 1\nA 1", "columns"),
+            ("1 1\nA 1 9", "A_0009"),
+            ("1 1\nA 1 z", "`z`"),
+        ] {
             let message = format!("{:#}", parse_pairs(text, &dataset()).unwrap_err());
             assert!(message.contains(wanted), "{message}");
         }

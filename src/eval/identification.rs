@@ -24,10 +24,10 @@ impl Searches {
             .filter_map(|(person, own)| own.first().map(|first| (person, *first)))
             .collect();
         let best = |probe: &Template| {
-            enrolled.iter().map(|(person, reference)| (probe.cosine(reference), *person)).fold(
-                (-1.0, usize::MAX),
-                |best, found| if found.0 > best.0 { found } else { best },
-            )
+            enrolled
+                .iter()
+                .map(|(person, reference)| (probe.cosine(reference), *person))
+                .fold((-1.0, usize::MAX), |best, found| if found.0 > best.0 { found } else { best })
         };
         let mut searches = Self { gallery: enrolled.len(), ..Self::default() };
         for (person, own) in people.iter().enumerate() {

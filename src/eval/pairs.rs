@@ -54,7 +54,11 @@ fn best_threshold(rows: &[(usize, f32, bool)]) -> f32 {
     let mut right = sorted.iter().filter(|row| row.1).count();
     let mut best = (right, f32::NEG_INFINITY);
     for (index, (score, same)) in sorted.iter().enumerate() {
-        if *same { right -= 1 } else { right += 1 }
+        if *same {
+            right -= 1
+        } else {
+            right += 1
+        }
         let next = sorted.get(index + 1).map_or(score + 1.0, |row| row.0);
         if right > best.0 && next > *score {
             best = (right, f32::midpoint(*score, next));
@@ -73,13 +77,11 @@ mod tests {
 
     #[test]
     fn separable_pairs_are_all_right_and_a_lost_face_counts_against() {
-        let pairs: Vec<Pair> =
-            (0..8).map(|index| pair(index / 4, index, index % 2 == 0)).collect();
+        let pairs: Vec<Pair> = (0..8).map(|index| pair(index / 4, index, index % 2 == 0)).collect();
         let perfect = accuracy(&pairs, |pair| Some(if pair.same { 0.8 } else { 0.1 })).unwrap();
         assert_eq!(perfect.accuracy, 1.0);
-        let lost = accuracy(&pairs, |pair| {
-            (pair.first != 0).then_some(if pair.same { 0.8 } else { 0.1 })
-        });
+        let lost =
+            accuracy(&pairs, |pair| (pair.first != 0).then_some(if pair.same { 0.8 } else { 0.1 }));
         let lost = lost.unwrap();
         assert_eq!((lost.accuracy, lost.without_face), (0.875, 1));
         assert!(accuracy(&[], |_| None).is_none());

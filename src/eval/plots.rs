@@ -66,12 +66,7 @@ pub fn rates(
 }
 
 /// Curves over a linear axis.
-pub fn lines(
-    file: &Path,
-    labels: &Labels,
-    x: (f64, f64),
-    curves: &[Curve],
-) -> anyhow::Result<()> {
+pub fn lines(file: &Path, labels: &Labels, x: (f64, f64), curves: &[Curve]) -> anyhow::Result<()> {
     let highest = curves.iter().flat_map(|curve| &curve.points).map(|p| p.1).fold(0.0, f64::max);
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
     let draw = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -265,7 +265,11 @@ impl Report<'_> {
     fn markdown(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         let info = self.options.info;
-        writeln!(out, "# Recognition: pack `{}`, embedding `{}`\n", info.pack, self.options.embedding)?;
+        writeln!(
+            out,
+            "# Recognition: pack `{}`, embedding `{}`\n",
+            info.pack, self.options.embedding
+        )?;
         let found = (self.pictures - self.without_face) as u64;
         writeln!(
             out,
@@ -274,7 +278,10 @@ impl Report<'_> {
             self.people,
             percent(found, self.pictures as u64)
         )?;
-        writeln!(out, "Counts stand behind every rate, with 95 % intervals: Clopper–Pearson, and for the score map a bootstrap over people.\n")?;
+        writeln!(
+            out,
+            "Counts stand behind every rate, with 95 % intervals: Clopper–Pearson, and for the score map a bootstrap over people.\n"
+        )?;
         if let Some(pairs) = &self.pairs {
             writeln!(out, "## Verification pairs\n")?;
             writeln!(
@@ -295,8 +302,14 @@ impl Report<'_> {
             let tar = percent(self.genuine.at_least(cosine), self.genuine.total());
             writeln!(out, "| {fmr:.0e} | {cosine:.3} | {tar} |")?;
         }
-        writeln!(out, "\n## Score map\n\nCalibrated on every second person; measured on the others, who have no part in it.\n")?;
-        writeln!(out, "| map | score | cosine | FMR on other people (95 %) | false matches of | TAR |\n|---|---|---|---|---|---|")?;
+        writeln!(
+            out,
+            "\n## Score map\n\nCalibrated on every second person; measured on the others, who have no part in it.\n"
+        )?;
+        writeln!(
+            out,
+            "| map | score | cosine | FMR on other people (95 %) | false matches of | TAR |\n|---|---|---|---|---|---|"
+        )?;
         for row in &self.measured {
             row.markdown(&mut out)?;
         }

@@ -5,6 +5,7 @@
 //! and the word "Extension" in its text.
 
 use hyper::Method;
+use utoipa::ToSchema;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn,
@@ -17,7 +18,6 @@ use utoipa::openapi::{
     Components, ComponentsBuilder, ContentBuilder, InfoBuilder, OpenApiBuilder, PathsBuilder, Ref,
     RefOr, Required, ResponseBuilder, ResponsesBuilder,
 };
-use utoipa::ToSchema;
 
 use crate::web::auth::KEY_HEADER;
 use crate::web::error::ErrorBody;
@@ -109,8 +109,10 @@ fn access_text(access: Access) -> String {
                 .to_string()
         }
         Access::AnyOf(scopes) => {
-            let names: Vec<String> =
-                scopes.iter().map(|scope| format!("`{}`", operations::scope_name(*scope))).collect();
+            let names: Vec<String> = scopes
+                .iter()
+                .map(|scope| format!("`{}`", operations::scope_name(*scope)))
+                .collect();
             format!("\n\nNeeds a key with the scope {}.", names.join(" or "))
         }
     }

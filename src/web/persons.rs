@@ -77,9 +77,8 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
             PreparedFace::new(recognizer, seen, storage)
         })
         .await?;
-    let answer = service
-        .blocking(move |roster| enrol(roster, &collection, form, face, &map))
-        .await?;
+    let answer =
+        service.blocking(move |roster| enrol(roster, &collection, form, face, &map)).await?;
     tracing::info!(collection = answer.collection_name, "person enrolled");
     reply::ok(&answer)
 }
@@ -160,7 +159,9 @@ pub async fn list(service: &Service, request: &Admitted) -> Result<Response<Byte
     let searched = collection.clone();
     // A search walks everybody's names, which is work for a thread that may take its time.
     let (count, members) = service
-        .blocking(move |roster| Ok(roster.persons(&searched, Page { skip, take, search: &search })?))
+        .blocking(
+            move |roster| Ok(roster.persons(&searched, Page { skip, take, search: &search })?),
+        )
         .await?;
     let images = if with_images {
         let wanted = members.iter().map(|m| Wanted { id: m.id.clone(), storage: m.storage });

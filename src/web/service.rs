@@ -88,6 +88,9 @@ pub trait Status: Send + Sync {
     fn cameras(&self) -> Vec<ComponentStatus>;
     /// The broker; `None` when MQTT is off.
     fn broker(&self) -> Option<ComponentStatus>;
+    /// Brings the counters of parts that count for themselves up to date; called before
+    /// `/metrics` is written.
+    fn refresh_metrics(&self) {}
 }
 
 /// A part of the device that comes and goes.
@@ -133,12 +136,7 @@ impl Service {
             Recognition::Ready(pool) => Ok(Workers { pool, metrics: Arc::clone(&options.metrics) }),
             Recognition::Unavailable { reason } => Err(reason),
         };
-        Self {
-            roster,
-            workers,
-            options,
-            openapi: openapi::document().into(),
-        }
+        Self { roster, workers, options, openapi: openapi::document().into() }
     }
 
     /// Answers one request, whose body is complete and within the server's limit.
@@ -239,9 +237,9 @@ impl Service {
         work: impl FnOnce(&Roster) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let roster = Arc::clone(&self.roster);
-        task::spawn_blocking(move || work(&roster)).await.map_err(|error| {
-            ApiError::internal(&error)
-        })?
+        task::spawn_blocking(move || work(&roster))
+            .await
+            .map_err(|error| ApiError::internal(&error))?
     }
 
     /// The snapshot of a collection whose name must at least be possible.

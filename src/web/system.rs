@@ -36,6 +36,7 @@ pub fn ready(service: &Service) -> Result<Response<Bytes>, ApiError> {
 /// `GET /metrics`
 pub fn metrics(service: &Service) -> Response<Bytes> {
     let metrics = service.metrics();
+    service.options().status.refresh_metrics();
     if let Ok(workers) = service.workers() {
         metrics.pool_waiting(workers.waiting());
     }

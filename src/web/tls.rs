@@ -122,7 +122,7 @@ pub fn load(
     read_pair(&certificate, &key, SELF_SIGNED_REMEDY)
 }
 
-const CONFIGURED_REMEDY: &str = "Correct `http.certificate` and `http.certificate_key`, and let \
+const CONFIGURED_REMEDY: &str = "Correct `http.certificate_file` and `http.private_key_file`, and let \
                                  the user that runs facelatch read both files";
 
 const SELF_SIGNED_REMEDY: &str = "Restore `tls/cert.pem` and `tls/key.pem` from a backup, or \

@@ -127,11 +127,25 @@ fn merge(body: &mut Value, extra: &Value) {
 
 fn every_response_is_json(api: &Api<'_>) {
     let paths = [
-        "/collection", "/collections", "/person", "/persons", "/face-search", "/compare",
-        "/multi-face-search", "/keys", "/health", "/ready", "/openapi.json", "/", "/nowhere",
-        "/collection/x", "//", "/face-search/",
+        "/collection",
+        "/collections",
+        "/person",
+        "/persons",
+        "/face-search",
+        "/compare",
+        "/multi-face-search",
+        "/keys",
+        "/health",
+        "/ready",
+        "/openapi.json",
+        "/",
+        "/nowhere",
+        "/collection/x",
+        "//",
+        "/face-search/",
     ];
-    let bodies = ["", "{}", "[]", "null", "{", "\"x\"", "{\"name\": 5}", "{\"collection_name\": {}}"];
+    let bodies =
+        ["", "{}", "[]", "null", "{", "\"x\"", "{\"name\": 5}", "{\"collection_name\": {}}"];
     for path in paths {
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
             for (key, body) in bodies.iter().flat_map(|body| {
@@ -165,10 +179,13 @@ fn minimal_and_full_bodies(api: &Api<'_>) {
     let mut person = api.enrolment(&name, "alice", &api.pictures.alice);
     api.call("PUT /person", &person).ok();
     merge(&mut person, &more);
-    merge(&mut person, &json!({
-        "face_storage_type": "StoreThumbnails", "check_duplicates": false, "check_liveness": false,
-        "duplicate_check_min_similarity": 0.7, "metadata": {"room": "7", "floor": 3},
-    }));
+    merge(
+        &mut person,
+        &json!({
+            "face_storage_type": "StoreThumbnails", "check_duplicates": false, "check_liveness": false,
+            "duplicate_check_min_similarity": 0.7, "metadata": {"room": "7", "floor": 3},
+        }),
+    );
     let full = api.call("PUT /person", &person).ok();
     assert_eq!(full["metadata"], json!({"room": "7", "floor": "3"}));
     assert!(!full["face_base_64"].as_str().unwrap().is_empty());
@@ -186,9 +203,12 @@ fn minimal_and_full_bodies(api: &Api<'_>) {
     let minimal = json!({"collection_name": name, "face_base_64": picture});
     let mut full = minimal.clone();
     merge(&mut full, &more);
-    merge(&mut full, &json!({
-        "check_liveness": false, "min_similarity_score": 0.7, "max_results": 5,
-    }));
+    merge(
+        &mut full,
+        &json!({
+            "check_liveness": false, "min_similarity_score": 0.7, "max_results": 5,
+        }),
+    );
     let found = api.call("POST /face-search", &minimal).ok();
     assert_eq!(api.call("POST /face-search", &full).ok(), found);
     let keys: Vec<_> = found[0].as_object().unwrap().keys().map(String::as_str).collect();
@@ -222,7 +242,10 @@ fn not_a_picture(api: &Api<'_>) {
     let good = base64_image::encode(&api.pictures.alice);
     let requests = [
         ("POST /face-search", json!({"collection_name": name, "face_base_64": bad})),
-        ("POST /multi-face-search", json!({"collection_name": name, "multi_face_img_base_64": bad})),
+        (
+            "POST /multi-face-search",
+            json!({"collection_name": name, "multi_face_img_base_64": bad}),
+        ),
         ("PUT /person", person),
         ("POST /compare", json!({"face_base_64": bad, "ref_face_base_64": good})),
         ("POST /compare", json!({"face_base_64": good, "ref_face_base_64": bad})),
@@ -261,8 +284,13 @@ fn without_a_face(api: &Api<'_>) {
 
 fn keys_come_first(api: &Api<'_>) {
     let endpoints = [
-        "POST /collection", "DELETE /collection", "PUT /person", "PUT /persons",
-        "POST /face-search", "POST /multi-face-search", "POST /compare",
+        "POST /collection",
+        "DELETE /collection",
+        "PUT /person",
+        "PUT /persons",
+        "POST /face-search",
+        "POST /multi-face-search",
+        "POST /compare",
     ];
     for what in endpoints {
         for body in ["", "{", "{}", "not json"] {
@@ -378,10 +406,8 @@ fn liveness_without_a_model(api: &Api<'_>) {
     let alice = base64_image::encode(&api.pictures.alice);
     let mut person = api.enrolment(&name, "alice", &api.pictures.alice);
     person["check_liveness"] = json!(true);
-    let search =
-        json!({"collection_name": name, "face_base_64": alice, "check_liveness": true});
-    let compare =
-        json!({"face_base_64": alice, "ref_face_base_64": alice, "check_liveness": true});
+    let search = json!({"collection_name": name, "face_base_64": alice, "check_liveness": true});
+    let compare = json!({"face_base_64": alice, "ref_face_base_64": alice, "check_liveness": true});
     for (what, body) in
         [("PUT /person", person), ("POST /face-search", search), ("POST /compare", compare)]
     {
@@ -403,8 +429,7 @@ fn duplicates(api: &Api<'_>) {
     let answer = api.call("PUT /person", &person);
     assert_eq!((answer.status, answer.code()), (409, "ERR_ALREADY_EXISTS"));
     assert_eq!(answer.json["metadata"]["person_id"], "alice");
-    let score: f64 =
-        answer.json["metadata"]["similarity_score"].as_str().unwrap().parse().unwrap();
+    let score: f64 = answer.json["metadata"]["similarity_score"].as_str().unwrap().parse().unwrap();
     assert!((0.7..=1.0).contains(&score), "{score}");
     person["check_duplicates"] = json!(false);
     api.call("PUT /person", &person).ok();
