@@ -89,7 +89,10 @@ mod tests {
         for degrees in [-170.0f32, -60.0, 15.0, 90.0] {
             let (sin, cos) = degrees.to_radians().sin_cos();
             let turned = with_nose(12.0, 50.0).map(|point| {
-                Point::new(3.0 * (point.x * cos - point.y * sin), 3.0 * (point.x * sin + point.y * cos))
+                Point::new(
+                    3.0 * (point.x * cos - point.y * sin),
+                    3.0 * (point.x * sin + point.y * cos),
+                )
             });
             let found = estimate(&turned).unwrap();
             assert!((found.yaw_deg - expected.yaw_deg).abs() < 0.01, "{degrees}: {found:?}");

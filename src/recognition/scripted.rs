@@ -153,7 +153,9 @@ pub fn picture_sized(width: u32, height: u32, faces: &[Face]) -> Image {
 /// The unit vector that the scripted embedding gives for a person.
 pub fn embedding_of(person: u8) -> Vec<f32> {
     let length = (DIMENSION as f32).sqrt();
-    let sign = |index: usize| if (index & usize::from(person)).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = |index: usize| {
+        if (index & usize::from(person)).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
+    };
     (0..DIMENSION).map(|index| sign(index) / length).collect()
 }
 
@@ -300,14 +302,22 @@ impl<'a> Canvas<'a> {
         let mut bounds = [x, y, x + 1, y + 1];
         let mut pending = vec![(x, y)];
         while let Some((x, y)) = pending.pop() {
-            if x >= self.width || y >= self.height || seen[y * self.width + x] || !self.is_face(x, y)
+            if x >= self.width
+                || y >= self.height
+                || seen[y * self.width + x]
+                || !self.is_face(x, y)
             {
                 continue;
             }
             seen[y * self.width + x] = true;
             let [left, top, right, bottom] = bounds;
             bounds = [left.min(x), top.min(y), right.max(x + 1), bottom.max(y + 1)];
-            pending.extend([(x + 1, y), (x, y + 1), (x.wrapping_sub(1), y), (x, y.wrapping_sub(1))]);
+            pending.extend([
+                (x + 1, y),
+                (x, y + 1),
+                (x.wrapping_sub(1), y),
+                (x, y.wrapping_sub(1)),
+            ]);
         }
         bounds
     }
@@ -320,7 +330,8 @@ fn detect(input: &Tensor) -> Outputs {
     for stride in [8, 16, 32] {
         let cells = (canvas.width / stride) * (canvas.height / stride);
         for (what, values) in [("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)] {
-            let tensor = Tensor { shape: vec![1, cells, values], values: vec![0.0; cells * values] };
+            let tensor =
+                Tensor { shape: vec![1, cells, values], values: vec![0.0; cells * values] };
             outputs.push((format!("{what}_{stride}"), tensor));
         }
     }
@@ -333,9 +344,9 @@ fn detect(input: &Tensor) -> Outputs {
         if kind == Kind::Turned {
             landmarks[2] = NOSE_TURNED;
         }
-        let points = landmarks.iter().flat_map(|[dx, dy]| {
-            [left + dx * width - x.floor(), top + dy * height - y.floor()]
-        });
+        let points = landmarks
+            .iter()
+            .flat_map(|[dx, dy]| [left + dx * width - x.floor(), top + dy * height - y.floor()]);
         let bounds = [x.fract(), y.fract(), width.ln(), height.ln()];
         outputs[0].1.values[cell] = 1.0;
         outputs[1].1.values[cell] = 1.0;
