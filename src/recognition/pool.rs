@@ -354,3 +354,223 @@ where
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::recognition::info;
+    use crate::recognition::scripted;
+
+    /// Keeps a worker busy until the sender is dropped or sends; returns when it is busy.
+    fn occupy(pool: &RecognizerPool) -> (Sender<()>, JoinHandle<Result<(), PoolError>>) {
+        let (release, released) = channel();
+        let (begun, begins) = channel();
+        let own = pool.clone();
+        let thread = std::thread::spawn(move || {
+            own.run_blocking(Lane::Request, move |_| {
+                begun.send(()).unwrap();
+                let _ = released.recv();
+            })
+        });
+        begins.recv().unwrap();
+        (release, thread)
+    }
+
+    /// Puts a job into a lane that notes its name when it runs. Returns when it waits.
+    fn enqueue(
+        pool: &RecognizerPool,
+        lane: Lane,
+        name: &'static str,
+        notes: &Sender<&'static str>,
+    ) -> Receiver<Result<(), PoolError>> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let notes = notes.clone();
+        let job = move |_: &mut Recognizer| notes.send(name).unwrap();
+        let task = Box::new(Task { job, reply: Reply::Thread(reply) });
+        pool.workers.queue.submit(lane, task).unwrap();
+        answer
+    }
+
+    #[test]
+    fn cameras_are_served_before_requests_that_came_earlier() {
+        let pool = scripted::pool(1, 4);
+        let (release, busy) = occupy(&pool);
+        let (notes, noted) = channel();
+        let answers = [
+            enqueue(&pool, Lane::Request, "first request", &notes),
+            enqueue(&pool, Lane::Request, "second request", &notes),
+            enqueue(&pool, Lane::Camera, "camera", &notes),
+        ];
+        let stats = pool.stats();
+        assert_eq!((stats.running, stats.request_queued, stats.camera_queued), (1, 2, 1));
+        drop(release);
+        busy.join().unwrap().unwrap();
+        for answer in answers {
+            answer.recv().unwrap().unwrap();
+        }
+        let order: Vec<&str> = noted.try_iter().collect();
+        assert_eq!(order, ["camera", "first request", "second request"]);
+        let stats = pool.stats();
+        assert_eq!((stats.running, stats.completed, stats.workers), (0, 4, 1));
+    }
+
+    #[test]
+    fn a_full_lane_answers_busy_at_once_and_the_other_lane_stays_open() {
+        let pool = scripted::pool(1, 1);
+        let (release, busy) = occupy(&pool);
+        let (notes, _noted) = channel();
+        let waiting = enqueue(&pool, Lane::Request, "waits", &notes);
+        assert_eq!(pool.run_blocking(Lane::Request, |_| ()), Err(PoolError::Busy));
+        let mut cameras = Vec::new();
+        for _ in 0..CAMERA_QUEUE_MAX {
+            cameras.push(enqueue(&pool, Lane::Camera, "camera", &notes));
+        }
+        assert_eq!(pool.run_blocking(Lane::Camera, |_| ()), Err(PoolError::Busy));
+        let stats = pool.stats();
+        assert_eq!((stats.requests_refused, stats.camera_refused), (1, 1));
+        drop(release);
+        busy.join().unwrap().unwrap();
+        waiting.recv().unwrap().unwrap();
+        assert!(cameras.into_iter().all(|camera| camera.recv().unwrap().is_ok()));
+    }
+
+    #[test]
+    fn without_a_queue_an_idle_worker_still_takes_jobs() {
+        let pool = scripted::pool(2, 0);
+        for _ in 0..50 {
+            assert_eq!(pool.run_blocking(Lane::Request, |_| 7), Ok(7));
+        }
+        let (first, busy) = occupy(&pool);
+        assert_eq!(pool.run_blocking(Lane::Request, |_| 8), Ok(8));
+        let (second, also_busy) = occupy(&pool);
+        assert_eq!(pool.run_blocking(Lane::Request, |_| 9), Err(PoolError::Busy));
+        drop((first, second));
+        busy.join().unwrap().unwrap();
+        also_busy.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_panic_costs_one_job_and_no_worker() {
+        let pool = scripted::pool(1, 1);
+        let panicked = pool.run_blocking(Lane::Request, |_| panic!("on purpose"));
+        assert_eq!(panicked, Err::<(), _>(PoolError::Panicked));
+        let picture = scripted::picture_of(&[scripted::Face::live(9)]);
+        let found = pool.run_blocking(Lane::Camera, move |recognizer| {
+            recognizer.detect(&picture).unwrap().len()
+        });
+        assert_eq!(found, Ok(1));
+        assert_eq!((pool.stats().panics, pool.stats().completed), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn tasks_get_their_answers() {
+        let pool = scripted::pool(2, 8);
+        let answers = (0..8).map(|number| pool.run(Lane::Request, move |_| number));
+        let mut sum = 0;
+        for answer in answers {
+            sum += answer.await.unwrap();
+        }
+        assert_eq!(sum, 28);
+        let panicked = pool.run(Lane::Camera, |_| panic!("on purpose")).await;
+        assert_eq!(panicked, Err::<(), _>(PoolError::Panicked));
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_requester_has_gone_away_is_skipped() {
+        let pool = scripted::pool(1, 2);
+        let (release, busy) = occupy(&pool);
+        let (notes, noted) = channel();
+        for lane in [Lane::Request, Lane::Camera] {
+            let notes = notes.clone();
+            let mut leaving = Box::pin(pool.run(lane, move |_| notes.send("never").unwrap()));
+            // One poll puts the job into its lane; then the requester leaves.
+            assert!(futures_poll(leaving.as_mut()).is_pending());
+        }
+        let stays = enqueue(&pool, Lane::Request, "stays", &notes);
+        drop(release);
+        busy.join().unwrap().unwrap();
+        stays.recv().unwrap().unwrap();
+        assert_eq!(noted.try_iter().collect::<Vec<_>>(), ["stays"]);
+        assert_eq!(pool.stats().abandoned, 2);
+    }
+
+    #[tokio::test]
+    async fn those_who_went_away_do_not_keep_others_out() {
+        let pool = scripted::pool(1, 1);
+        let (release, busy) = occupy(&pool);
+        assert!(futures_poll(Box::pin(pool.run(Lane::Request, |_| ())).as_mut()).is_pending());
+        let (notes, _noted) = channel();
+        let waiting = enqueue(&pool, Lane::Request, "fits", &notes);
+        assert_eq!(pool.stats().abandoned, 1);
+        drop(release);
+        busy.join().unwrap().unwrap();
+        waiting.recv().unwrap().unwrap();
+    }
+
+    fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+        future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[test]
+    fn stopping_answers_those_who_wait_and_ends_the_threads() {
+        let pool = scripted::pool(1, 4);
+        let (release, busy) = occupy(&pool);
+        let (notes, noted) = channel();
+        let waiting = enqueue(&pool, Lane::Request, "never", &notes);
+        let stopping = pool.clone();
+        let stopper = std::thread::spawn(move || stopping.stop());
+        // The queue closes at once, before the running job ends.
+        assert!(waiting.recv().is_err(), "the job is dropped unanswered");
+        assert_eq!(pool.run_blocking(Lane::Camera, |_| ()), Err(PoolError::Stopped));
+        drop(release);
+        assert_eq!(busy.join().unwrap(), Ok(()), "a job that has begun ends as usual");
+        stopper.join().unwrap();
+        assert!(noted.try_recv().is_err());
+        pool.stop();
+    }
+
+    #[test]
+    fn the_workers_end_with_the_last_handle_even_when_a_job_holds_it() {
+        let pool = scripted::pool(1, 4);
+        let (release, busy) = occupy(&pool);
+        let threads = std::mem::take(&mut *lock(&pool.workers.threads));
+        let (own, gone) = (pool.clone(), Arc::downgrade(&pool.workers));
+        let (reply, answer) = mpsc::sync_channel(1);
+        let job = move |_: &mut Recognizer| drop(own);
+        let task = Box::new(Task { job, reply: Reply::Thread(reply) });
+        pool.workers.queue.submit(Lane::Request, task).unwrap();
+        drop(pool);
+        drop(release);
+        busy.join().unwrap().unwrap();
+        answer.recv().unwrap().unwrap();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(gone.strong_count(), 0);
+    }
+
+    #[test]
+    fn the_first_error_of_loading_is_returned() {
+        let options = PoolOptions { workers: 3, queue_max: 1 };
+        let made = std::cell::Cell::new(0);
+        let started = RecognizerPool::start(info(&scripted::pack()), options, || {
+            made.set(made.get() + 1);
+            if made.get() == 2 {
+                return Err(InferenceError::Runtime { reason: "no second".into() });
+            }
+            Ok(scripted::recognizer())
+        });
+        assert!(matches!(started, Err(InferenceError::Runtime { .. })));
+        assert_eq!(made.get(), 2);
+    }
+
+    #[test]
+    fn no_worker_means_one() {
+        let pool = scripted::pool(0, 0);
+        assert_eq!(pool.stats().workers, 1);
+        assert_eq!(pool.run_blocking(Lane::Request, |_| 1), Ok(1));
+        assert_eq!(pool.info().pack, "scripted");
+    }
+}

@@ -153,8 +153,9 @@ pub fn picture_sized(width: u32, height: u32, faces: &[Face]) -> Image {
 /// The unit vector that the scripted embedding gives for a person.
 pub fn embedding_of(person: u8) -> Vec<f32> {
     let length = (DIMENSION as f32).sqrt();
-    let sign =
-        |index: usize| if (index & usize::from(person)).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = |index: usize| {
+        if (index & usize::from(person)).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
+    };
     (0..DIMENSION).map(|index| sign(index) / length).collect()
 }
 
@@ -390,6 +391,8 @@ fn judge(input: &Tensor) -> Outputs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::face::liveness::{ImageRules, LivenessReason};
+    use crate::picture;
 
     #[test]
     fn painted_faces_are_found_and_told_apart() {
@@ -418,6 +421,28 @@ mod tests {
         }
         let dot: f32 = embedding_of(7).iter().zip(embedding_of(130)).map(|(a, b)| a * b).sum();
         assert_eq!(dot, 0.0);
+    }
+
+    #[test]
+    fn faces_survive_a_jpeg_file() {
+        let mut recognizer = recognizer();
+        for person in 0..=255 {
+            let kind = Kind::ALL[usize::from(person) % 3];
+            let face = Face { kind, ..Face::live(person).at(40, 30, 100) };
+            let file = picture::encode_jpeg(&picture_sized(320, 240, &[face]), 80);
+            let picture = picture::decode(&file).unwrap();
+            let faces = recognizer.detect(&picture).unwrap();
+            assert_eq!(faces.len(), 1, "{person}");
+            let template = recognizer.embed(&picture, &faces[0]).unwrap();
+            assert_eq!(template.values(), embedding_of(person), "{person}");
+            let report = recognizer.liveness_by(&ImageRules::CAMERA, &picture, &faces);
+            let expected = match kind {
+                Kind::Live => None,
+                Kind::Attack => Some(LivenessReason::FaceNotLive),
+                Kind::Turned => Some(LivenessReason::FaceAngleTooLarge),
+            };
+            assert_eq!(report.failure, expected, "{person}");
+        }
     }
 
     #[test]

@@ -1,0 +1,215 @@
+//! The recognition path on the real networks of the standard pack, against numbers that the
+//! reference code in Python (onnxruntime, numpy, cv2) gave for the same pictures.
+//!
+//! The networks and the sample pictures are no part of the repository; without them the tests say
+//! so and pass.
+#![cfg(feature = "onnx")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use facelatch::face::comparison::ScoreMap;
+use facelatch::face::detection::Detection;
+use facelatch::face::image::Image;
+use facelatch::face::liveness::LivenessReason;
+use facelatch::inference::{
+    ChannelOrder, DetectorSpec, EmbeddingSpec, InferenceError, Model, ModelFile, ModelLoader,
+    Normalisation, Outputs, Pack, PadSpec, Tensor,
+};
+use facelatch::picture;
+use facelatch::recognition::Recognizer;
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::value::TensorRef;
+
+fn beside(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The folder, or `None` with a line that says which test is skipped and why.
+fn needed(test: &str, path: &str) -> Option<PathBuf> {
+    let found = beside(path);
+    if found.exists() {
+        return Some(found);
+    }
+    eprintln!("SKIPPED {test}: {} is missing", found.display());
+    None
+}
+
+/// The runtime is one for the process; the tests share it.
+static RUNTIME: Mutex<Option<Environment>> = Mutex::new(None);
+
+struct Loader(Environment);
+
+impl Loader {
+    fn new(library: &Path) -> Self {
+        let mut runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || ort::init_from(library).unwrap().with_telemetry(false).build().unwrap();
+        Self(runtime.get_or_insert_with(made).clone())
+    }
+}
+
+struct Network(Session, String);
+
+impl ModelLoader for Loader {
+    fn load(&self, file: &ModelFile, threads: usize) -> Result<Box<dyn Model>, InferenceError> {
+        let session = Session::builder(&self.0)
+            .unwrap()
+            .with_intra_threads(threads)
+            .unwrap()
+            .commit_from_memory(&file.bytes)
+            .unwrap();
+        Ok(Box::new(Network(session, file.input.clone())))
+    }
+}
+
+impl Model for Network {
+    fn run(&mut self, input: &Tensor) -> Result<Outputs, InferenceError> {
+        let value =
+            TensorRef::from_array_view((input.shape.clone(), input.values.as_slice())).unwrap();
+        let outputs = self.0.run(ort::inputs![self.1.as_str() => value]).unwrap();
+        let tensors = outputs.iter().map(|(name, value)| {
+            let (shape, values) = value.try_extract_tensor::<f32>().unwrap();
+            let shape = shape.iter().map(|extent| *extent as usize).collect();
+            (name.to_string(), Tensor { shape, values: values.to_vec() })
+        });
+        Ok(Outputs(tensors.collect()))
+    }
+}
+
+/// A recognizer on the standard pack; `None` when something is missing, as `needed` says.
+fn recognizer(test: &str) -> Option<Recognizer> {
+    let models = needed(test, "../shared/models/standard")?;
+    let runtime =
+        needed(test, &format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH))?;
+    let file = |name: &str| ModelFile {
+        name: name.into(),
+        sha256: String::new(),
+        bytes: fs::read(models.join(name)).unwrap().into(),
+        input: "input".into(),
+    };
+    let pad = |name: &str, crop_scale| PadSpec { file: file(name), crop_scale };
+    let pack = Pack {
+        name: "standard".into(),
+        notice: None,
+        detector: DetectorSpec { file: file("yunet_n_dynamic.onnx"), confidence_min: 0.6 },
+        embedding: EmbeddingSpec {
+            file: file("mobilefacenet_foamliu.onnx"),
+            normalisation: Normalisation {
+                order: ChannelOrder::Rgb,
+                mean: [0.485, 0.456, 0.406].map(|mean| mean * 255.0),
+                std: [0.229, 0.224, 0.225].map(|std| std * 255.0),
+            },
+            side: 112,
+            template: [
+                [38.2946, 51.6963],
+                [73.5318, 51.5014],
+                [56.0252, 71.7366],
+                [41.5493, 92.3655],
+                [70.7299, 92.2041],
+            ],
+            output: "embedding".into(),
+            dimension: 128,
+            score_map: ScoreMap::new(vec![[-1.0, 0.0], [1.0, 1.0]]).unwrap(),
+        },
+        pad: vec![
+            pad("minifasnet_v2_2.7_80x80.onnx", 2.7),
+            pad("minifasnet_v1se_4.0_80x80.onnx", 4.0),
+        ],
+        pad_score_min: 0.5,
+    };
+    Some(Recognizer::load(&pack, &Loader::new(&runtime), 1).unwrap())
+}
+
+fn read(path: &Path) -> Image {
+    picture::decode(&fs::read(path).unwrap()).unwrap()
+}
+
+fn only_face(recognizer: &mut Recognizer, image: &Image) -> Detection {
+    let faces = recognizer.detect(image).unwrap();
+    assert_eq!(faces.len(), 1, "{image:?}");
+    faces[0]
+}
+
+/// Left, top, right and bottom of the face in `tests/golden/cartoon.png`, decoded from the
+/// network's answer by the Python reference.
+const CARTOON: [f32; 4] = [22.345, 18.874, 73.223, 83.311];
+/// The first components of its template.
+const CARTOON_TEMPLATE: [f32; 8] =
+    [0.0807, 0.0219, -0.049, -0.0379, 0.065, -0.0094, -0.1927, 0.0811];
+
+#[test]
+fn the_drawn_face_has_the_references_box_and_template() {
+    let test = "the_drawn_face_has_the_references_box_and_template";
+    let Some(mut recognizer) = recognizer(test) else { return };
+    let image = read(&beside("tests/golden/cartoon.png"));
+    let face = only_face(&mut recognizer, &image);
+    let found = [face.bounds.x, face.bounds.y, face.bounds.right(), face.bounds.bottom()];
+    for (found, expected) in found.into_iter().zip(CARTOON) {
+        assert!((found - expected).abs() < 0.2, "{found}, expected {expected}");
+    }
+    let template = recognizer.embed(&image, &face).unwrap();
+    for (found, expected) in template.values().iter().zip(CARTOON_TEMPLATE) {
+        assert!((found - expected).abs() < 0.01, "{found}, expected {expected}");
+    }
+}
+
+#[test]
+fn attack_scores_are_the_references() {
+    let test = "attack_scores_are_the_references";
+    let Some(mut recognizer) = recognizer(test) else { return };
+    let Some(samples) = needed(test, "../shared/faces/spoof") else { return };
+    // The reference's mean over both networks. The first fake lies on the networks' boundary
+    // (.007 and .539), where the box's last pixel counts.
+    for (sample, score, tolerance) in [
+        ("bona-fide/minivision_T1.jpg", 1.0, 0.01),
+        ("attack/minivision_F1.jpg", 0.273, 0.05),
+        ("attack/minivision_F2.jpg", 0.0026, 0.01),
+        ("bona-fide/vietmoney_true_001.jpg", 0.999, 0.01),
+        ("bona-fide/vietmoney_true_002.jpg", 0.944, 0.03),
+        ("attack/vietmoney_fake_002.jpg", 0.016, 0.01),
+        ("attack/vietmoney_fake_003.jpg", 0.016, 0.01),
+    ] {
+        let image = read(&samples.join(sample));
+        let face = only_face(&mut recognizer, &image);
+        let report = recognizer.liveness(&image, &[face]);
+        let found = report.pad_score.unwrap();
+        assert!((found - score).abs() < tolerance, "{sample}: {found}, expected {score}");
+        let failure = (score < 0.5).then_some(LivenessReason::FaceNotLive);
+        assert_eq!(report.failure, failure, "{sample}");
+    }
+}
+
+/// Two pictures each of the first people in a folder that holds one folder for each person.
+fn pairs_of_pictures(people: &Path, count: usize) -> Vec<[PathBuf; 2]> {
+    let sorted = |folder: &Path| {
+        let mut paths: Vec<PathBuf> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let pair = |folder: &PathBuf| sorted(folder).first_chunk::<2>().cloned();
+    sorted(people).iter().filter_map(pair).take(count).collect()
+}
+
+#[test]
+fn one_person_is_more_alike_than_two() {
+    let test = "one_person_is_more_alike_than_two";
+    let Some(mut recognizer) = recognizer(test) else { return };
+    let Some(people) = needed(test, "../shared/faces/lfw/people") else { return };
+    let mut template = |path: &PathBuf| {
+        let image = read(path);
+        let faces = recognizer.detect(&image).unwrap();
+        recognizer.embed(&image, &faces[0]).unwrap()
+    };
+    let pairs: Vec<_> =
+        pairs_of_pictures(&people, 20).iter().map(|p| p.each_ref().map(&mut template)).collect();
+    let same: f32 = pairs.iter().map(|[one, two]| one.cosine(two)).sum::<f32>() / 20.0;
+    let neighbours = pairs.iter().zip(&pairs[1..]);
+    let other: f32 = neighbours.map(|([one, _], [_, two])| one.cosine(two)).sum::<f32>() / 19.0;
+    assert!(same > 0.55 && other < 0.15, "same {same}, other {other}");
+}
