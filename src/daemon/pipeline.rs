@@ -312,3 +312,340 @@ fn observations(faces: &[SeenFace], people: &[Option<Recognised>]) -> Vec<Observ
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeMap, VecDeque},
+        sync::Mutex,
+    };
+
+    use super::*;
+    use crate::access::event::{Event, EventType, LivenessResult, Reason};
+    use crate::camera::PixelFormat;
+    use crate::clock::{SimulatedClock, UtcTime};
+    use crate::config::CameraSource;
+    use crate::daemon::pipeline::analysis::FACES_PER_FRAME_MAX;
+    use crate::daemon::snapshot::SnapshotSources;
+    use crate::face::comparison::Score;
+    use crate::gallery::names::{CollectionName, PersonId};
+    use crate::gallery::person::FaceStorageType;
+    use crate::inference::Pack;
+    use crate::picture::encode_jpeg;
+    use crate::recognition::pool::PoolOptions;
+    use crate::recognition::scripted::{
+        self, EMBEDDING, Face, Kind, ScriptedLoader, embedding_of, picture_of, pool_of,
+    };
+    use crate::roster::{Enrolment, EnrolmentMode};
+    use crate::shutdown;
+    use crate::store::ImageChange;
+    use crate::store::memory::MemoryStore;
+
+    const START: UtcTime = UtcTime::from_millis(1_700_000_000_000);
+    /// Time between a frame and the decision on it.
+    const LATENCY: Duration = Duration::from_millis(40);
+    /// Time between two frames.
+    const PACE: Duration = Duration::from_millis(100);
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<Event>>);
+
+    impl Bus for Recorder {
+        fn offer(&self, event: Event) {
+            self.0.lock().unwrap().push(event);
+        }
+    }
+
+    struct Rig {
+        clock: Arc<SimulatedClock>,
+        store: Arc<MemoryStore>,
+        roster: Arc<Roster>,
+        bus: Arc<Recorder>,
+        frames: Arc<Mutex<VecDeque<Frame>>>,
+        pipeline: Pipeline,
+    }
+
+    impl Rig {
+        fn new(required: bool) -> Self {
+            Self::with(required, &scripted::pack(), &ScriptedLoader::default())
+        }
+
+        fn with(required: bool, pack: &Pack, loader: &ScriptedLoader) -> Self {
+            let clock = Arc::new(SimulatedClock::new(START));
+            let store = Arc::new(MemoryStore::new());
+            let pool = pool_of(pack, loader, PoolOptions { workers: 1, queue_max: 1 });
+            let model = pool.info().embedding_model.clone();
+            let (as_store, as_clock): (Arc<dyn Store>, Arc<dyn Clock>) =
+                (Arc::<MemoryStore>::clone(&store), Arc::<SimulatedClock>::clone(&clock));
+            let roster = Roster::open(as_store, as_clock, model, scripted::DIMENSION).unwrap();
+            let roster = Arc::new(roster);
+            let bus = Arc::new(Recorder::default());
+            let frames: Arc<Mutex<VecDeque<Frame>>> = Arc::default();
+            let camera_frames = Arc::clone(&frames);
+            let pipeline = Pipeline::new(PipelineParts {
+                camera: CameraConfig {
+                    name: "front".into(),
+                    source: CameraSource::Replay("unused".into()),
+                    size: (480, 640),
+                    fps: 10,
+                    collection: CollectionName::new("staff").unwrap(),
+                    min_similarity_score: Score::new(0.7).unwrap(),
+                    cooldown: Duration::from_secs(30),
+                },
+                liveness: LivenessConfig { required },
+                frames: Box::new(move |_| camera_frames.lock().unwrap().pop_front()),
+                pool,
+                roster: Arc::clone(&roster),
+                store: Arc::<MemoryStore>::clone(&store),
+                bus: Arc::<Recorder>::clone(&bus),
+                clock: Arc::<SimulatedClock>::clone(&clock),
+                boot: "boot-1".into(),
+            });
+            Self { clock, store, roster, bus, frames, pipeline }
+        }
+
+        /// People 1 to 3 work here.
+        fn staffed(self) -> Self {
+            let staff = CollectionName::new("staff").unwrap();
+            self.roster.create_collection(&staff).unwrap();
+            let enrolments = (1..=3_u8).map(|person| Enrolment {
+                id: PersonId::new(&format!("P{person}")).unwrap(),
+                name: format!("Person {person}"),
+                metadata: BTreeMap::from([("team".to_string(), "7".to_string())]),
+                storage: FaceStorageType::NoStorage,
+                template: crate::face::template::Template::from_embedding(&embedding_of(person))
+                    .unwrap(),
+                image: ImageChange::Keep,
+                mode: EnrolmentMode::Replace,
+            });
+            self.roster.enrol(&staff, enrolments.collect()).unwrap();
+            self
+        }
+
+        fn frame(&self, faces: &[Face]) -> Frame {
+            Frame {
+                format: PixelFormat::Mjpeg,
+                width: 480,
+                height: 640,
+                stride: 0,
+                bytes: encode_jpeg(&picture_of(faces), 90),
+                captured: self.clock.now(),
+                sequence: 0,
+            }
+        }
+
+        fn turn(&mut self, frame: Frame) -> Result<Turn, PipelineError> {
+            self.frames.lock().unwrap().push_back(frame);
+            self.clock.advance(LATENCY);
+            let turn = self.pipeline.run_once();
+            self.clock.advance(PACE.saturating_sub(LATENCY));
+            turn
+        }
+
+        fn show(&mut self, times: usize, faces: &[Face]) {
+            for _ in 0..times {
+                let frame = self.frame(faces);
+                self.turn(frame).unwrap();
+            }
+        }
+
+        fn events(&self) -> Vec<Event> {
+            self.bus.0.lock().unwrap().clone()
+        }
+
+        fn types(&self) -> Vec<EventType> {
+            self.events().iter().map(|event| event.event_type).collect()
+        }
+    }
+
+    #[test]
+    fn a_person_who_stands_there_is_one_complete_event_on_the_bus_and_in_the_log() {
+        let mut rig = Rig::new(true).staffed();
+        rig.show(20, &[Face::live(1)]);
+        let events = rig.events();
+        assert_eq!(events.len(), 1);
+        assert_eq!(rig.store.events(0, 10).unwrap(), events, "the log and the bus say the same");
+        let event = &events[0];
+        assert_eq!((event.v, event.event_type, event.seq), (1, EventType::Match, 1));
+        assert_eq!(event.t_capture, Some(START));
+        assert_eq!(event.t_decision, START.plus(LATENCY));
+        assert_eq!(event.latency_ms, Some(40));
+        assert_eq!(event.exp, event.t_decision.plus(notice::EVENT_LIFETIME));
+        assert_eq!(event.id.parse::<ulid::Ulid>().unwrap().timestamp_ms(), 1_700_000_000_040);
+        assert_eq!((event.boot.as_str(), event.camera.as_deref()), ("boot-1", Some("front")));
+        assert_eq!(event.collection.as_deref(), Some("staff"));
+        let person = event.person.clone().unwrap();
+        assert_eq!((person.id.as_str(), person.name.as_str()), ("P1", "Person 1"));
+        assert_eq!(person.metadata["team"], "7");
+        assert!(event.similarity_score.unwrap() > 0.9);
+        let liveness = event.liveness.clone().unwrap();
+        assert_eq!((liveness.result, liveness.code), (LivenessResult::Live, None));
+        assert!(liveness.score.unwrap() > 0.5);
+        assert!((190..=210).contains(&event.quality.clone().unwrap().face_px));
+        assert_eq!((event.reason, event.frames, event.track), (None, 1, Some(1)));
+        assert_eq!((&event.door, &event.image, event.t_relay), (&None, &None, None));
+    }
+
+    #[test]
+    fn a_stranger_is_one_event_without_a_person() {
+        let mut rig = Rig::new(true).staffed();
+        rig.show(20, &[Face::live(9)]);
+        let events = rig.events();
+        assert_eq!(rig.types(), [EventType::UnknownFace]);
+        assert_eq!((&events[0].person, events[0].similarity_score), (&None, None));
+        assert_eq!(events[0].reason, Some(Reason::Unknown));
+    }
+
+    #[test]
+    fn two_people_side_by_side_are_both_found_live() {
+        let mut rig = Rig::new(true).staffed();
+        rig.show(5, &[Face::live(1).at(40, 200, 150), Face::live(2).at(280, 200, 150)]);
+        let mut people: Vec<String> =
+            rig.events().into_iter().map(|event| event.person.unwrap().id).collect();
+        people.sort();
+        assert_eq!(people, ["P1", "P2"]);
+        assert_eq!(rig.types(), [EventType::Match; 2]);
+    }
+
+    #[test]
+    fn an_attack_is_suspected_and_a_turned_face_denied() {
+        let mut rig = Rig::new(true).staffed();
+        rig.show(60, &[Face::attack(1)]);
+        assert_eq!(rig.types(), [EventType::SpoofSuspected]);
+        let liveness = rig.events()[0].liveness.clone().unwrap();
+        assert_eq!(liveness.result, LivenessResult::Spoof);
+        assert_eq!(liveness.code.as_deref(), Some("FACE_NOT_LIVE"));
+        let mut rig = Rig::new(true).staffed();
+        rig.show(60, &[Face { kind: Kind::Turned, ..Face::live(1) }]);
+        assert_eq!(rig.types(), [EventType::Denied]);
+        assert_eq!(rig.events()[0].reason, Some(Reason::OffPose));
+        assert_eq!(rig.events()[0].person.clone().unwrap().id, "P1");
+    }
+
+    #[test]
+    fn a_pack_without_liveness_matches_nobody_unless_liveness_is_not_required() {
+        let pack = Pack { pad: Vec::new(), ..scripted::pack() };
+        let mut rig = Rig::with(true, &pack, &ScriptedLoader::default()).staffed();
+        rig.show(60, &[Face::live(1)]);
+        assert_eq!(rig.types(), [EventType::Denied]);
+        let liveness = rig.events()[0].liveness.clone().unwrap();
+        assert_eq!(liveness.result, LivenessResult::Unchecked);
+        let problems = rig.pipeline.status().problems();
+        assert!(problems[0].contains("liveness.required = false"), "{problems:?}");
+        let mut rig = Rig::with(false, &pack, &ScriptedLoader::default()).staffed();
+        rig.show(60, &[Face::live(1)]);
+        assert_eq!(rig.types(), [EventType::Match]);
+        assert_eq!(rig.pipeline.status().problems(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_log_that_fails_costs_the_number_and_not_the_event() {
+        let mut rig = Rig::new(true).staffed();
+        rig.store.fail_next(1);
+        rig.show(3, &[Face::live(1)]);
+        rig.show(3, &[Face::live(2)]);
+        let numbers: Vec<u64> = rig.events().iter().map(|event| event.seq).collect();
+        assert_eq!(numbers, [0, 1]);
+        let counters = rig.pipeline.status().counters();
+        assert_eq!((counters.events, counters.events_unlogged), (2, 1));
+    }
+
+    #[test]
+    fn damaged_and_stale_frames_cause_nothing() {
+        let mut rig = Rig::new(true).staffed();
+        let damaged = Frame { bytes: vec![0xff; 100], ..rig.frame(&[]) };
+        let error = rig.turn(damaged).unwrap_err();
+        assert!(error.to_string().contains("camera `front`"), "{error}");
+        let old = rig.frame(&[Face::live(1)]);
+        rig.clock.advance(Duration::from_secs(5));
+        assert_eq!(rig.turn(old).unwrap(), Turn::Stale);
+        let ahead = Frame {
+            captured: rig.clock.now().plus(Duration::from_secs(3600)),
+            ..rig.frame(&[Face::live(1)])
+        };
+        rig.turn(ahead).unwrap();
+        assert_eq!(rig.events()[0].latency_ms, Some(0), "a time stamp ahead counts as now");
+        assert_eq!(rig.pipeline.status().counters().frames_stale, 1);
+    }
+
+    #[test]
+    fn a_crowd_is_judged_by_its_largest_faces() {
+        let mut rig = Rig::new(false).staffed();
+        let crowd: Vec<Face> = (0..12)
+            .map(|index| {
+                Face::live(20 + index as u8).at(index % 4 * 115 + 10, index / 4 * 150 + 10, 80)
+            })
+            .collect();
+        let frame = rig.frame(&crowd);
+        let turn = rig.turn(frame).unwrap();
+        assert_eq!(turn, Turn::Judged { faces: FACES_PER_FRAME_MAX, events: 0 });
+    }
+
+    #[test]
+    fn a_failing_network_is_an_error_with_its_name() {
+        let loader = ScriptedLoader::failing(EMBEDDING);
+        let mut rig = Rig::with(true, &scripted::pack(), &loader).staffed();
+        let frame = rig.frame(&[Face::live(1)]);
+        let error = rig.turn(frame).unwrap_err();
+        assert!(matches!(error, PipelineError::Recognition(_)), "{error}");
+        let empty = rig.frame(&[]);
+        assert_eq!(rig.turn(empty).unwrap(), Turn::Judged { faces: 0, events: 0 });
+    }
+
+    #[test]
+    fn the_loop_outlives_a_missing_collection_and_ends_with_the_stop() {
+        let mut rig = Rig::new(true);
+        let frame = rig.frame(&[Face::live(1)]);
+        let (stopper, stop) = shutdown::channel();
+        let status = rig.pipeline.status();
+        let roster = Arc::clone(&rig.roster);
+        let mut script = 0;
+        rig.pipeline.parts.frames = Box::new(move |_| {
+            script += 1;
+            match script {
+                1 => {}
+                2 => {
+                    let problems = status.problems();
+                    assert!(problems[0].contains("collection `staff`"), "{problems:?}");
+                    roster.create_collection(&CollectionName::new("staff").unwrap()).unwrap();
+                }
+                3 => assert_eq!(status.problems(), Vec::<String>::new()),
+                4 => return None,
+                _ => stopper.stop(),
+            }
+            Some(frame.clone())
+        });
+        let status = rig.pipeline.status();
+        rig.pipeline.run(&stop);
+        let counters = status.counters();
+        assert_eq!((counters.frames, counters.frames_failed), (4, 1));
+    }
+
+    #[test]
+    fn a_snapshot_gathers_what_the_parts_know() {
+        let mut rig = Rig::new(true).staffed();
+        let status = rig.pipeline.status();
+        let sources = SnapshotSources {
+            cameras: vec![Arc::clone(&status)],
+            roster: Arc::clone(&rig.roster),
+            store: Arc::<MemoryStore>::clone(&rig.store),
+            other_problems: Box::new(|| vec!["the door is painted blue".into()]),
+            clock: Arc::<SimulatedClock>::clone(&rig.clock),
+        };
+        let before = sources.take();
+        assert!(before.face.enabled && !before.face.occupancy);
+        assert_eq!((before.seq, before.perf, before.last), (0, None, None));
+        assert_eq!((before.gallery.collections, before.gallery.persons), (1, 3));
+        assert_eq!(before.gallery.templates, 3);
+        rig.show(3, &[Face::live(1)]);
+        status.set_problem(Some("too dark".into()));
+        let after = sources.take();
+        assert!(after.face.occupancy);
+        assert_eq!(after.seq, 1);
+        assert_eq!(after.perf.unwrap().p95_ms, 40);
+        assert_eq!(after.last.unwrap().event_type, EventType::Match);
+        assert_eq!(after.problem.as_deref(), Some("the door is painted blue; too dark"));
+        rig.clock.advance(Duration::from_secs(10));
+        assert!(!sources.take().face.occupancy);
+    }
+}

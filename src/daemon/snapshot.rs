@@ -113,3 +113,30 @@ impl Publisher {
         Some(snapshot)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::Perf;
+    use crate::clock::UtcTime;
+
+    #[test]
+    fn only_news_are_published_and_once_a_minute_the_time() {
+        let snapshot = |seq, millis| Snapshot {
+            seq,
+            face: FaceState { enabled: true, occupancy: false },
+            problem: None,
+            gallery: GalleryState::default(),
+            perf: Some(Perf { p50_ms: millis, p95_ms: millis }),
+            last: None,
+            ts: UtcTime::from_millis(millis as i64),
+        };
+        let at = |seconds: u64| Moment::default().plus(Duration::from_secs(seconds));
+        let mut publisher = Publisher::default();
+        assert!(publisher.news(snapshot(1, 0), at(0)).is_some(), "the first");
+        assert!(publisher.news(snapshot(1, 1000), at(1)).is_none(), "time alone is no news");
+        assert!(publisher.news(snapshot(2, 2000), at(2)).is_some(), "an event is");
+        assert!(publisher.news(snapshot(2, 61_000), at(61)).is_none());
+        assert!(publisher.news(snapshot(2, 62_000), at(62)).is_some(), "a minute has passed");
+    }
+}
