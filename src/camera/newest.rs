@@ -247,8 +247,13 @@ fn run(parts: &CameraParts, newest: &NewestFrame) {
 
 fn session(parts: &CameraParts, newest: &NewestFrame) -> SessionEnd {
     let CameraParts { name, camera, clock, stop, limits } = parts;
-    let lost =
-        |error: CameraError, delivered| SessionEnd::Lost { reason: reason(error), delivered };
+    let lost = |error: CameraError, delivered| {
+        if stop.stopped() {
+            // A wait that the stop signal cut short is no loss.
+            return SessionEnd::Stopped;
+        }
+        SessionEnd::Lost { reason: reason(error), delivered }
+    };
     let mut source = match camera.open() {
         Ok(source) => source,
         Err(error) => return lost(error, false),

@@ -1,5 +1,6 @@
 //! Makes the camera that the configuration names.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::camera::Camera;
@@ -28,7 +29,9 @@ pub struct CameraRequest {
 pub fn camera(request: CameraRequest, clock: Arc<dyn Clock>, stop: &StopSignal) -> Box<dyn Camera> {
     let CameraRequest { source, size, fps, format } = request;
     match source {
-        CameraSource::V4l2(path) => v4l2(path, Wanted { size, fps: fps.max(1), format }, clock),
+        CameraSource::V4l2(path) => {
+            v4l2(path, Wanted { size, fps: fps.max(1), format }, clock, stop.clone())
+        }
         CameraSource::Replay(path) => {
             let pause = Arc::new(stop.clone());
             Box::new(ReplayCamera { path, fps: fps.max(1), repeat: Repeat::Forever, clock, pause })
@@ -37,13 +40,13 @@ pub fn camera(request: CameraRequest, clock: Arc<dyn Clock>, stop: &StopSignal) 
 }
 
 #[cfg(feature = "v4l2")]
-fn v4l2(path: std::path::PathBuf, wanted: Wanted, clock: Arc<dyn Clock>) -> Box<dyn Camera> {
-    Box::new(crate::camera::v4l2::V4l2Camera::new(path, wanted, clock))
+fn v4l2(path: PathBuf, wanted: Wanted, clock: Arc<dyn Clock>, stop: StopSignal) -> Box<dyn Camera> {
+    Box::new(crate::camera::v4l2::V4l2Camera::new(path, wanted, clock, stop))
 }
 
 #[cfg(not(feature = "v4l2"))]
-fn v4l2(path: std::path::PathBuf, _: Wanted, _: Arc<dyn Clock>) -> Box<dyn Camera> {
-    struct Absent(std::path::PathBuf);
+fn v4l2(path: PathBuf, _: Wanted, _: Arc<dyn Clock>, _: StopSignal) -> Box<dyn Camera> {
+    struct Absent(PathBuf);
     impl Camera for Absent {
         fn open(&self) -> Result<Box<dyn crate::camera::FrameSource>, crate::camera::CameraError> {
             Err(crate::camera::CameraError::Open {

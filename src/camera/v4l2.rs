@@ -1,4 +1,5 @@
-//! Devices of Video4Linux 2: format negotiation and memory-mapped streaming on a thread of its own.
+//! Video devices of Linux (V4L2): format negotiation and memory-mapped streaming on a thread of its
+//! own.
 //!
 //! The thread owns everything of the `v4l` crate, because that crate panics where others return:
 //! on strings that are not UTF-8, on values that it does not know, and when a stream is dropped
@@ -10,6 +11,7 @@ pub mod devices;
 
 use std::{
     fmt, io,
+    mem::ManuallyDrop,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -43,6 +45,7 @@ use crate::camera::v4l2::devices::fourcc;
 use crate::camera::v4l2::devices::pixel_format;
 use crate::clock::Clock;
 use crate::clock::Moment;
+use crate::shutdown::StopSignal;
 
 /// Buffers that the driver fills in turn: one is read, two wait, one is being filled.
 const BUFFERS: u32 = 4;
@@ -54,6 +57,8 @@ const CHOICES_MAX: usize = 8;
 const OPEN_WAIT: Duration = Duration::from_secs(10);
 /// A driver that does not return from a call within this time beyond the wait is lost.
 const DRIVER_GRACE: Duration = Duration::from_secs(2);
+/// How often a wait for the driver looks at the stop signal.
+const STOP_LOOK: Duration = Duration::from_millis(100);
 /// Longest time for closing; then the thread is left to itself.
 const CLOSE_WAIT: Duration = Duration::from_millis(500);
 /// Tries to switch a stream off, and the pause between them.
@@ -82,12 +87,13 @@ pub struct V4l2Camera {
     path: PathBuf,
     wanted: Wanted,
     clock: Arc<dyn Clock>,
+    stop: StopSignal,
 }
 
 impl V4l2Camera {
-    /// Opens nothing yet.
-    pub fn new(path: PathBuf, wanted: Wanted, clock: Arc<dyn Clock>) -> Self {
-        Self { path, wanted, clock }
+    /// Opens nothing yet. The stop signal ends every wait for a driver that hangs.
+    pub fn new(path: PathBuf, wanted: Wanted, clock: Arc<dyn Clock>, stop: StopSignal) -> Self {
+        Self { path, wanted, clock, stop }
     }
 }
 
@@ -104,13 +110,30 @@ impl Camera for V4l2Camera {
             })
             .map_err(|error| open_error(&self.path, "no thread for it", &error))?;
         let lost = |reason: &str| CameraError::Lost(format!("{}: {reason}", self.path.display()));
-        match opened.recv_timeout(OPEN_WAIT) {
+        let stop = self.stop.clone();
+        match wait_for(&opened, OPEN_WAIT, &stop) {
             Ok(Ok(describe)) => {
-                Ok(Box::new(V4l2Source { requests: Some(requests), frames, describe }))
+                Ok(Box::new(V4l2Source { requests: Some(requests), frames, describe, stop }))
             }
             Ok(Err(error)) => Err(error),
             Err(RecvTimeoutError::Timeout) => Err(lost("the driver does not finish opening it")),
             Err(RecvTimeoutError::Disconnected) => Err(lost("the driver's answer was unusable")),
+        }
+    }
+}
+
+/// What the device's thread sends, unless it takes too long or the stop is asked for.
+fn wait_for<T>(
+    from: &Receiver<T>,
+    longest: Duration,
+    stop: &StopSignal,
+) -> Result<T, RecvTimeoutError> {
+    let mut left = longest;
+    loop {
+        let slice = left.min(STOP_LOOK);
+        match from.recv_timeout(slice) {
+            Err(RecvTimeoutError::Timeout) if left > slice && !stop.stopped() => left -= slice,
+            result => return result,
         }
     }
 }
@@ -120,6 +143,7 @@ struct V4l2Source {
     requests: Option<Sender<Duration>>,
     frames: Receiver<Result<Frame, CameraError>>,
     describe: String,
+    stop: StopSignal,
 }
 
 impl FrameSource for V4l2Source {
@@ -127,7 +151,7 @@ impl FrameSource for V4l2Source {
         let gone = || CameraError::Lost("the device's thread has ended".into());
         let Some(requests) = &self.requests else { return Err(gone()) };
         requests.send(timeout).map_err(|_| gone())?;
-        match self.frames.recv_timeout(timeout + DRIVER_GRACE) {
+        match wait_for(&self.frames, timeout + DRIVER_GRACE, &self.stop) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Disconnected) => Err(gone()),
             Err(RecvTimeoutError::Timeout) => {
@@ -146,9 +170,8 @@ impl FrameSource for V4l2Source {
 impl Drop for V4l2Source {
     /// Waits until the device is closed, so that it can be opened again at once.
     fn drop(&mut self) {
-        if self.requests.take().is_some() {
-            while self.frames.recv_timeout(CLOSE_WAIT).is_ok() {}
-        }
+        self.requests = None;
+        while self.frames.recv_timeout(CLOSE_WAIT).is_ok() {}
     }
 }
 
@@ -198,9 +221,10 @@ impl fmt::Display for Agreed {
     }
 }
 
-/// An open device that streams. Always ended by [`Session::close`].
+/// An open device that streams. Ended by [`Session::close`]; a panic on the way leaks the stream,
+/// which must not be dropped while another panic unwinds.
 struct Session {
-    stream: Stream<'static>,
+    stream: ManuallyDrop<Stream<'static>>,
     agreed: Agreed,
     card: String,
     clock: Arc<dyn Clock>,
@@ -237,6 +261,7 @@ impl Session {
             return Err(open_error(path, "starting the stream", &error));
         }
         let sequence = Sequence::default();
+        let stream = ManuallyDrop::new(stream);
         Ok(Self { stream, agreed, card: capabilities.card, clock, sequence })
     }
 
@@ -276,7 +301,7 @@ impl Session {
     }
 
     fn close(self) {
-        close(self.stream, Path::new(&self.card));
+        close(ManuallyDrop::into_inner(self.stream), Path::new(&self.card));
     }
 }
 
@@ -421,11 +446,14 @@ fn open_error(path: &Path, doing: &str, error: &io::Error) -> CameraError {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use crate::shutdown::channel;
     use v4l::timestamp::Timestamp;
 
     fn open(path: &Path) -> CameraError {
         let wanted = Wanted { size: (640, 480), fps: 15, format: None };
-        V4l2Camera::new(path.into(), wanted, Arc::new(SystemClock)).open().err().unwrap()
+        let (_stopper, stop) = channel();
+        let camera = V4l2Camera::new(path.into(), wanted, Arc::new(SystemClock), stop);
+        camera.open().err().unwrap()
     }
 
     #[test]
@@ -490,10 +518,29 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_dies_or_hangs_is_a_lost_camera() {
+    fn a_driver_that_hangs_does_not_hold_up_the_stop() {
+        let (requests, _asked) = mpsc::channel();
+        let (_answers, frames) = mpsc::channel();
+        let (stopper, stop) = channel();
+        let mut source =
+            V4l2Source { requests: Some(requests), frames, describe: String::new(), stop };
+        stopper.stop();
+        let answer = source.next_frame(Duration::from_secs(3600));
+        assert_eq!(
+            answer.unwrap_err().to_string(),
+            "the camera was lost: the driver does not return"
+        );
+        let again = source.next_frame(Duration::from_secs(3600));
+        assert!(again.unwrap_err().to_string().contains("has ended"));
+    }
+
+    #[test]
+    fn a_thread_that_dies_is_a_lost_camera() {
         let (requests, asked) = mpsc::channel();
         let (answers, frames) = mpsc::channel();
-        let mut source = V4l2Source { requests: Some(requests), frames, describe: String::new() };
+        let (stopper, stop) = channel();
+        let mut source =
+            V4l2Source { requests: Some(requests), frames, describe: String::new(), stop };
         let thread = std::thread::spawn(move || {
             let (_asked, _answers): (Receiver<Duration>, Sender<Result<Frame, CameraError>>) =
                 (asked, answers);
@@ -501,6 +548,7 @@ mod tests {
         });
         assert!(thread.join().is_err());
         let answer = source.next_frame(Duration::from_secs(60));
+        drop(stopper);
         assert!(matches!(answer, Err(CameraError::Lost(_))), "{answer:?}");
     }
 
