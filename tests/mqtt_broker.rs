@@ -4,6 +4,8 @@
 //! Each test starts a broker of its own on a port that the system gives. Without mosquitto the
 //! tests skip, by name.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
+
 use std::{
     fs,
     io::{BufRead, BufReader},
