@@ -4,7 +4,6 @@
 //! its own word is taken.
 
 use std::fs;
-use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,10 +16,12 @@ use serde_json::json;
 
 use crate::cli::api::Api;
 use crate::cli::output::{json, line};
+use crate::bus::mqtt;
+use crate::bus::wire::{DeviceId, Topics};
 use crate::camera::CameraError;
 use crate::camera::select::{self, CameraRequest};
 use crate::clock::{Clock, SystemClock, UtcTime};
-use crate::config::{CameraConfig, Config};
+use crate::config::{CameraConfig, Config, MqttConfig};
 use crate::daemon::assembly;
 use crate::shutdown;
 
@@ -238,21 +239,23 @@ fn camera(camera: &CameraConfig, daemon_runs: bool) -> Check {
 fn broker(config: &Config) -> Check {
     let Some(mqtt) = &config.mqtt else { return Check::ok("broker", "MQTT is off") };
     let shown = format!("{}:{}", mqtt.host, mqtt.port);
-    let addresses = match (mqtt.host.as_str(), mqtt.port).to_socket_addrs() {
-        Ok(addresses) => addresses,
-        Err(error) => {
-            let remedy = "check mqtt.url and the name service; an address always works";
-            return Check::failed("broker", format!("{shown}: {error}"), remedy);
-        }
-    };
-    let mut last = String::from("the name has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, PROBE_TIMEOUT) {
-            Ok(_) => return Check::ok("broker", format!("{shown} accepts connections")),
-            Err(error) => last = error.to_string(),
-        }
+    match probe_broker(mqtt) {
+        Ok(()) => Check::ok("broker", format!("{shown} lets us in")),
+        Err(error) => Check::failed("broker", format!("{shown}: {error:#}"), "see [mqtt]"),
     }
-    Check::failed("broker", format!("{shown}: {last}"), "is the broker running, and the port open?")
+}
+
+fn probe_broker(mqtt: &MqttConfig) -> anyhow::Result<()> {
+    // The probe subscribes and publishes nothing, so any device id serves.
+    let topics = Topics::new(&mqtt.base, DeviceId::from_machine_id("doctor"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let probe = mqtt::probe(mqtt, &topics);
+        match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
+            Ok(outcome) => outcome.map_err(anyhow::Error::msg),
+            Err(_) => anyhow::bail!("no answer within {PROBE_TIMEOUT:?}"),
+        }
+    })
 }
 
 fn clock(now: UtcTime, synchronised: bool) -> Check {

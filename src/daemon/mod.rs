@@ -79,7 +79,9 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
 
     let (stopper, stop) = shutdown::channel();
     let serving = runtime.spawn(server.run(Arc::clone(&assembly.service), stop.clone()));
-    let (mqtt, delivering) = start_bus(runtime, config, &stop)?;
+    // The bus stops last: what the others say on their way out is still delivered.
+    let (bus_stopper, bus_stop) = shutdown::channel();
+    let (mqtt, delivering) = start_bus(runtime, config, &bus_stop)?;
     if let Some(mqtt) = &mqtt {
         device.set_mqtt(mqtt.clone());
     }
@@ -99,12 +101,16 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     });
     stopper.stop();
     let stopped = runtime.block_on(tokio::time::timeout(STOP_TIME_MAX, async {
+        let _ = tokio::task::spawn_blocking(move || watching.into_iter().for_each(join)).await;
+        bus_stopper.stop();
         let _ = serving.await;
         let _ = scrubbing.await;
         if let Some(delivering) = delivering {
             let _ = delivering.await;
         }
-        let _ = tokio::task::spawn_blocking(move || watching.into_iter().for_each(join)).await;
+        if let Some(pool) = pool(&assembly).cloned() {
+            let _ = tokio::task::spawn_blocking(move || pool.stop()).await;
+        }
     }));
     if stopped.is_err() {
         warn!("something did not stop in time");
