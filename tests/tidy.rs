@@ -71,6 +71,7 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("image", &["picture"]),
     ("jpeg_encoder", &["picture"]),
     ("chacha20poly1305", &["store/vault"]),
+    ("utoipa", &["web"]),
     ("serde_json", &["bus/wire", "store/schema", "web", "cli", "eval"]),
     ("prometheus_client", &["telemetry"]),
     ("tracing_subscriber", &["telemetry/logging"]),

@@ -39,11 +39,7 @@ pub struct PersonAnswer {
 
 impl PersonAnswer {
     /// From a person as the gallery knows them. `face_base_64`: `None` leaves the field out.
-    pub fn of_member(
-        member: &Member,
-        collection_name: &str,
-        face_base_64: Option<String>,
-    ) -> Self {
+    pub fn of_member(member: &Member, collection_name: &str, face_base_64: Option<String>) -> Self {
         Self {
             person_id: member.id.as_str().to_string(),
             person_name: member.name.clone(),

@@ -5,6 +5,7 @@
 //! and the word "Extension" in its text.
 
 use hyper::Method;
+use utoipa::ToSchema;
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn,
@@ -17,7 +18,6 @@ use utoipa::openapi::{
     Components, ComponentsBuilder, ContentBuilder, InfoBuilder, OpenApiBuilder, PathsBuilder, Ref,
     RefOr, Required, ResponseBuilder, ResponsesBuilder,
 };
-use utoipa::ToSchema;
 
 use crate::web::auth::KEY_HEADER;
 use crate::web::error::ErrorBody;
@@ -34,6 +34,9 @@ error is an object with `code` and `message`. `null` means absent and unknown fi
 Operations and fields marked *Extension* are additions of this implementation.";
 
 /// The document as JSON.
+///
+/// # Panics
+/// Never: the document holds text, numbers and maps of text.
 pub fn document() -> String {
     let mut paths = PathsBuilder::new();
     for path in Path::ALL {
@@ -109,8 +112,10 @@ fn access_text(access: Access) -> String {
                 .to_string()
         }
         Access::AnyOf(scopes) => {
-            let names: Vec<String> =
-                scopes.iter().map(|scope| format!("`{}`", operations::scope_name(*scope))).collect();
+            let names: Vec<String> = scopes
+                .iter()
+                .map(|scope| format!("`{}`", operations::scope_name(*scope)))
+                .collect();
             format!("\n\nNeeds a key with the scope {}.", names.join(" or "))
         }
     }
@@ -130,7 +135,7 @@ fn parameter(field: &Field, place: ParameterIn) -> Parameter {
 /// Success, and one response for each status that the operation's errors have.
 fn responses(about: &Description) -> ResponsesBuilder {
     let mut responses = ResponsesBuilder::new().response("200", success(about));
-    let mut codes = about.errors.to_vec();
+    let mut codes = about.errors.clone();
     codes.sort_by_key(|code| code.row().status);
     for of_one_status in codes.chunk_by(|a, b| a.row().status == b.row().status) {
         let lines: Vec<String> = of_one_status

@@ -77,9 +77,8 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
             PreparedFace::new(recognizer, seen, storage)
         })
         .await?;
-    let answer = service
-        .blocking(move |roster| enrol(roster, &collection, form, face, &map))
-        .await?;
+    let answer =
+        service.blocking(move |roster| enrol(roster, &collection, form, face, &map)).await?;
     tracing::info!(collection = answer.collection_name, "person enrolled");
     reply::ok(&answer)
 }
@@ -108,7 +107,6 @@ fn enrol(
         roster.enrol(collection, vec![enrolment]).map(|mut stored| stored.swap_remove(0))
     };
     let person = person.map_err(|error| refusal(error, map))?;
-    tracing::debug!(%collection, person = %person.id, "person enrolled");
     let kept = Some(base64_image::encode(&face.kept));
     Ok(PersonAnswer::new(&person, collection.as_str(), kept))
 }
@@ -160,7 +158,9 @@ pub async fn list(service: &Service, request: &Admitted) -> Result<Response<Byte
     let searched = collection.clone();
     // A search walks everybody's names, which is work for a thread that may take its time.
     let (count, members) = service
-        .blocking(move |roster| Ok(roster.persons(&searched, Page { skip, take, search: &search })?))
+        .blocking(
+            move |roster| Ok(roster.persons(&searched, Page { skip, take, search: &search })?),
+        )
         .await?;
     let images = if with_images {
         let wanted = members.iter().map(|m| Wanted { id: m.id.clone(), storage: m.storage });

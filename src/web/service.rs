@@ -133,12 +133,7 @@ impl Service {
             Recognition::Ready(pool) => Ok(Workers { pool, metrics: Arc::clone(&options.metrics) }),
             Recognition::Unavailable { reason } => Err(reason),
         };
-        Self {
-            roster,
-            workers,
-            options,
-            openapi: openapi::document().into(),
-        }
+        Self { roster, workers, options, openapi: openapi::document().into() }
     }
 
     /// Answers one request, whose body is complete and within the server's limit.
@@ -239,9 +234,9 @@ impl Service {
         work: impl FnOnce(&Roster) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let roster = Arc::clone(&self.roster);
-        task::spawn_blocking(move || work(&roster)).await.map_err(|error| {
-            ApiError::internal(&error)
-        })?
+        task::spawn_blocking(move || work(&roster))
+            .await
+            .map_err(|error| ApiError::internal(&error))?
     }
 
     /// The snapshot of a collection whose name must at least be possible.

@@ -1,6 +1,8 @@
 //! The sixteen compatibility tests of the HTTP contract, over anything that answers requests: the
 //! service itself, or a running program behind a socket.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
+
 use std::cell::Cell;
 
 use facelatch::picture;
@@ -95,7 +97,7 @@ impl Api<'_> {
         name
     }
 
-    fn enrolment(&self, collection: &str, id: &str, picture: &[u8]) -> Value {
+    fn enrolment(collection: &str, id: &str, picture: &[u8]) -> Value {
         json!({
             "person_id": id,
             "person_name": format!("Name of {id}"),
@@ -106,7 +108,7 @@ impl Api<'_> {
     }
 
     fn enrol(&self, collection: &str, id: &str, picture: &[u8]) {
-        self.call("PUT /person", &self.enrolment(collection, id, picture)).ok();
+        self.call("PUT /person", &Self::enrolment(collection, id, picture)).ok();
     }
 
     /// Search results with these extra fields.
@@ -127,11 +129,25 @@ fn merge(body: &mut Value, extra: &Value) {
 
 fn every_response_is_json(api: &Api<'_>) {
     let paths = [
-        "/collection", "/collections", "/person", "/persons", "/face-search", "/compare",
-        "/multi-face-search", "/keys", "/health", "/ready", "/openapi.json", "/", "/nowhere",
-        "/collection/x", "//", "/face-search/",
+        "/collection",
+        "/collections",
+        "/person",
+        "/persons",
+        "/face-search",
+        "/compare",
+        "/multi-face-search",
+        "/keys",
+        "/health",
+        "/ready",
+        "/openapi.json",
+        "/",
+        "/nowhere",
+        "/collection/x",
+        "//",
+        "/face-search/",
     ];
-    let bodies = ["", "{}", "[]", "null", "{", "\"x\"", "{\"name\": 5}", "{\"collection_name\": {}}"];
+    let bodies =
+        ["", "{}", "[]", "null", "{", "\"x\"", "{\"name\": 5}", "{\"collection_name\": {}}"];
     for path in paths {
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
             for (key, body) in bodies.iter().flat_map(|body| {
@@ -162,13 +178,16 @@ fn minimal_and_full_bodies(api: &Api<'_>) {
     let name = api.collection();
     let picture = base64_image::encode(&api.pictures.alice);
     let more = json!({"unknown": {"nested": [1, null]}, "another": null});
-    let mut person = api.enrolment(&name, "alice", &api.pictures.alice);
+    let mut person = Api::enrolment(&name, "alice", &api.pictures.alice);
     api.call("PUT /person", &person).ok();
     merge(&mut person, &more);
-    merge(&mut person, &json!({
-        "face_storage_type": "StoreThumbnails", "check_duplicates": false, "check_liveness": false,
-        "duplicate_check_min_similarity": 0.7, "metadata": {"room": "7", "floor": 3},
-    }));
+    merge(
+        &mut person,
+        &json!({
+            "face_storage_type": "StoreThumbnails", "check_duplicates": false, "check_liveness": false,
+            "duplicate_check_min_similarity": 0.7, "metadata": {"room": "7", "floor": 3},
+        }),
+    );
     let full = api.call("PUT /person", &person).ok();
     assert_eq!(full["metadata"], json!({"room": "7", "floor": "3"}));
     assert!(!full["face_base_64"].as_str().unwrap().is_empty());
@@ -186,9 +205,12 @@ fn minimal_and_full_bodies(api: &Api<'_>) {
     let minimal = json!({"collection_name": name, "face_base_64": picture});
     let mut full = minimal.clone();
     merge(&mut full, &more);
-    merge(&mut full, &json!({
-        "check_liveness": false, "min_similarity_score": 0.7, "max_results": 5,
-    }));
+    merge(
+        &mut full,
+        &json!({
+            "check_liveness": false, "min_similarity_score": 0.7, "max_results": 5,
+        }),
+    );
     let found = api.call("POST /face-search", &minimal).ok();
     assert_eq!(api.call("POST /face-search", &full).ok(), found);
     let keys: Vec<_> = found[0].as_object().unwrap().keys().map(String::as_str).collect();
@@ -217,12 +239,15 @@ fn minimal_and_full_bodies(api: &Api<'_>) {
 fn not_a_picture(api: &Api<'_>) {
     let name = api.collection();
     let bad = "U2Vjb25kIGltYWdl";
-    let mut person = api.enrolment(&name, "x", &[]);
+    let mut person = Api::enrolment(&name, "x", &[]);
     person["face_base_64"] = json!(bad);
     let good = base64_image::encode(&api.pictures.alice);
     let requests = [
         ("POST /face-search", json!({"collection_name": name, "face_base_64": bad})),
-        ("POST /multi-face-search", json!({"collection_name": name, "multi_face_img_base_64": bad})),
+        (
+            "POST /multi-face-search",
+            json!({"collection_name": name, "multi_face_img_base_64": bad}),
+        ),
         ("PUT /person", person),
         ("POST /compare", json!({"face_base_64": bad, "ref_face_base_64": good})),
         ("POST /compare", json!({"face_base_64": good, "ref_face_base_64": bad})),
@@ -239,7 +264,7 @@ fn without_a_face(api: &Api<'_>) {
     let nobody = base64_image::encode(&api.pictures.nobody);
     let alice = base64_image::encode(&api.pictures.alice);
     for check_liveness in [false, true] {
-        let mut person = api.enrolment(&name, "x", &api.pictures.nobody);
+        let mut person = Api::enrolment(&name, "x", &api.pictures.nobody);
         person["check_liveness"] = json!(check_liveness);
         let search = json!({
             "collection_name": name, "face_base_64": nobody, "check_liveness": check_liveness,
@@ -261,8 +286,13 @@ fn without_a_face(api: &Api<'_>) {
 
 fn keys_come_first(api: &Api<'_>) {
     let endpoints = [
-        "POST /collection", "DELETE /collection", "PUT /person", "PUT /persons",
-        "POST /face-search", "POST /multi-face-search", "POST /compare",
+        "POST /collection",
+        "DELETE /collection",
+        "PUT /person",
+        "PUT /persons",
+        "POST /face-search",
+        "POST /multi-face-search",
+        "POST /compare",
     ];
     for what in endpoints {
         for body in ["", "{", "{}", "not json"] {
@@ -376,12 +406,10 @@ fn liveness_without_a_model(api: &Api<'_>) {
     }
     let name = api.collection();
     let alice = base64_image::encode(&api.pictures.alice);
-    let mut person = api.enrolment(&name, "alice", &api.pictures.alice);
+    let mut person = Api::enrolment(&name, "alice", &api.pictures.alice);
     person["check_liveness"] = json!(true);
-    let search =
-        json!({"collection_name": name, "face_base_64": alice, "check_liveness": true});
-    let compare =
-        json!({"face_base_64": alice, "ref_face_base_64": alice, "check_liveness": true});
+    let search = json!({"collection_name": name, "face_base_64": alice, "check_liveness": true});
+    let compare = json!({"face_base_64": alice, "ref_face_base_64": alice, "check_liveness": true});
     for (what, body) in
         [("PUT /person", person), ("POST /face-search", search), ("POST /compare", compare)]
     {
@@ -395,7 +423,7 @@ fn liveness_without_a_model(api: &Api<'_>) {
 
 fn duplicates(api: &Api<'_>) {
     let name = api.collection();
-    let mut person = api.enrolment(&name, "alice", &api.pictures.alice);
+    let mut person = Api::enrolment(&name, "alice", &api.pictures.alice);
     person["check_duplicates"] = json!(true);
     api.call("PUT /person", &person).ok();
     api.call("PUT /person", &person).ok();
@@ -403,8 +431,7 @@ fn duplicates(api: &Api<'_>) {
     let answer = api.call("PUT /person", &person);
     assert_eq!((answer.status, answer.code()), (409, "ERR_ALREADY_EXISTS"));
     assert_eq!(answer.json["metadata"]["person_id"], "alice");
-    let score: f64 =
-        answer.json["metadata"]["similarity_score"].as_str().unwrap().parse().unwrap();
+    let score: f64 = answer.json["metadata"]["similarity_score"].as_str().unwrap().parse().unwrap();
     assert!((0.7..=1.0).contains(&score), "{score}");
     person["check_duplicates"] = json!(false);
     api.call("PUT /person", &person).ok();

@@ -2,6 +2,7 @@
 //! requests written in one line.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 pub mod contract;
 
@@ -28,8 +29,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// A client on the local network.
-pub const LAN: Caller =
-    Caller::Network { address: IpAddr::V4(Ipv4Addr::new(192, 168, 1, 20)) };
+pub const LAN: Caller = Caller::Network { address: IpAddr::V4(Ipv4Addr::new(192, 168, 1, 20)) };
 /// A client on the internet.
 pub const WAN: Caller = Caller::Network { address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)) };
 
