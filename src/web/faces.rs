@@ -130,6 +130,9 @@ impl Seen {
     }
 
     /// The face that the request is about.
+    ///
+    /// # Panics
+    /// Never: a picture without faces is refused when it is opened.
     pub fn main_face(&self) -> &Detection {
         main_face(&self.faces).expect("a picture without faces is refused when it is opened")
     }

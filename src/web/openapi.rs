@@ -34,6 +34,9 @@ error is an object with `code` and `message`. `null` means absent and unknown fi
 Operations and fields marked *Extension* are additions of this implementation.";
 
 /// The document as JSON.
+///
+/// # Panics
+/// Never: the document holds text, numbers and maps of text.
 pub fn document() -> String {
     let mut paths = PathsBuilder::new();
     for path in Path::ALL {
@@ -132,7 +135,7 @@ fn parameter(field: &Field, place: ParameterIn) -> Parameter {
 /// Success, and one response for each status that the operation's errors have.
 fn responses(about: &Description) -> ResponsesBuilder {
     let mut responses = ResponsesBuilder::new().response("200", success(about));
-    let mut codes = about.errors.to_vec();
+    let mut codes = about.errors.clone();
     codes.sort_by_key(|code| code.row().status);
     for of_one_status in codes.chunk_by(|a, b| a.row().status == b.row().status) {
         let lines: Vec<String> = of_one_status

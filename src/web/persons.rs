@@ -107,7 +107,6 @@ fn enrol(
         roster.enrol(collection, vec![enrolment]).map(|mut stored| stored.swap_remove(0))
     };
     let person = person.map_err(|error| refusal(error, map))?;
-    tracing::debug!(%collection, person = %person.id, "person enrolled");
     let kept = Some(base64_image::encode(&face.kept));
     Ok(PersonAnswer::new(&person, collection.as_str(), kept))
 }

@@ -2,7 +2,6 @@
 //!
 //! Detection, template and the walk over the gallery run in one job of a recognition worker.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hyper::{Response, body::Bytes};
@@ -11,7 +10,6 @@ use crate::face::comparison::Score;
 use crate::face::detection::Detection;
 use crate::gallery::Gallery;
 use crate::gallery::names::CollectionName;
-use crate::gallery::names::PersonId;
 use crate::gallery::person::Member;
 use crate::gallery::ranking::Candidate;
 use crate::gallery::ranking::SearchOptions;
@@ -153,22 +151,18 @@ async fn multi_face_answer(
     })
 }
 
-/// Matches as they are sent. Each person's picture is read once, however many faces match them.
+/// Matches as they are sent.
 async fn with_images(
     service: &Service,
     collection: CollectionName,
     matches: Vec<Match>,
 ) -> Result<Vec<MatchAnswer>, ApiError> {
-    let mut images: BTreeMap<PersonId, String> = BTreeMap::new();
     let wanted = matches
         .iter()
-        .filter(|m| images.insert(m.person.id.clone(), String::new()).is_none())
-        .map(|m| Wanted { id: m.person.id.clone(), storage: m.person.storage })
-        .collect::<Vec<_>>();
-    let ids: Vec<PersonId> = wanted.iter().map(|person| person.id.clone()).collect();
-    images.extend(ids.into_iter().zip(stored_images::load(service, collection, wanted).await?));
-    let answers = matches.into_iter().map(|matched| MatchAnswer {
-        face_base_64: images.get(&matched.person.id).cloned().unwrap_or_default(),
+        .map(|matched| Wanted { id: matched.person.id.clone(), storage: matched.person.storage });
+    let images = stored_images::load(service, collection, wanted.collect()).await?;
+    let answers = matches.into_iter().zip(images).map(|(matched, image)| MatchAnswer {
+        face_base_64: image,
         metadata: matched.person.metadata.clone(),
         person_id: matched.person.id.to_string(),
         person_name: matched.person.name.clone(),

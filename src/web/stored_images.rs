@@ -7,8 +7,9 @@ use crate::web::base64_image;
 use crate::web::error::ApiError;
 use crate::web::service::Service;
 
-/// Most bytes of pictures in one answer. Beyond it people are answered with `""` as if nothing was
-/// stored, later ones first: 500 results with full pictures would be gigabytes.
+/// Most bytes of pictures in one answer: 500 results with full pictures would be gigabytes. The
+/// first picture that does not fit and all after it are answered with `""`, as if nothing was
+/// stored; results are sorted, so the best matches keep theirs.
 pub const IMAGE_BYTES_PER_ANSWER_MAX: usize = 32 * 1024 * 1024;
 
 /// The person whose picture is wanted.

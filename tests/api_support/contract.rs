@@ -1,6 +1,8 @@
 //! The sixteen compatibility tests of the HTTP contract, over anything that answers requests: the
 //! service itself, or a running program behind a socket.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
+
 use std::cell::Cell;
 
 use facelatch::picture;
@@ -95,7 +97,7 @@ impl Api<'_> {
         name
     }
 
-    fn enrolment(&self, collection: &str, id: &str, picture: &[u8]) -> Value {
+    fn enrolment(collection: &str, id: &str, picture: &[u8]) -> Value {
         json!({
             "person_id": id,
             "person_name": format!("Name of {id}"),
@@ -106,7 +108,7 @@ impl Api<'_> {
     }
 
     fn enrol(&self, collection: &str, id: &str, picture: &[u8]) {
-        self.call("PUT /person", &self.enrolment(collection, id, picture)).ok();
+        self.call("PUT /person", &Self::enrolment(collection, id, picture)).ok();
     }
 
     /// Search results with these extra fields.
@@ -176,7 +178,7 @@ fn minimal_and_full_bodies(api: &Api<'_>) {
     let name = api.collection();
     let picture = base64_image::encode(&api.pictures.alice);
     let more = json!({"unknown": {"nested": [1, null]}, "another": null});
-    let mut person = api.enrolment(&name, "alice", &api.pictures.alice);
+    let mut person = Api::enrolment(&name, "alice", &api.pictures.alice);
     api.call("PUT /person", &person).ok();
     merge(&mut person, &more);
     merge(
@@ -237,7 +239,7 @@ fn minimal_and_full_bodies(api: &Api<'_>) {
 fn not_a_picture(api: &Api<'_>) {
     let name = api.collection();
     let bad = "U2Vjb25kIGltYWdl";
-    let mut person = api.enrolment(&name, "x", &[]);
+    let mut person = Api::enrolment(&name, "x", &[]);
     person["face_base_64"] = json!(bad);
     let good = base64_image::encode(&api.pictures.alice);
     let requests = [
@@ -262,7 +264,7 @@ fn without_a_face(api: &Api<'_>) {
     let nobody = base64_image::encode(&api.pictures.nobody);
     let alice = base64_image::encode(&api.pictures.alice);
     for check_liveness in [false, true] {
-        let mut person = api.enrolment(&name, "x", &api.pictures.nobody);
+        let mut person = Api::enrolment(&name, "x", &api.pictures.nobody);
         person["check_liveness"] = json!(check_liveness);
         let search = json!({
             "collection_name": name, "face_base_64": nobody, "check_liveness": check_liveness,
@@ -404,7 +406,7 @@ fn liveness_without_a_model(api: &Api<'_>) {
     }
     let name = api.collection();
     let alice = base64_image::encode(&api.pictures.alice);
-    let mut person = api.enrolment(&name, "alice", &api.pictures.alice);
+    let mut person = Api::enrolment(&name, "alice", &api.pictures.alice);
     person["check_liveness"] = json!(true);
     let search = json!({"collection_name": name, "face_base_64": alice, "check_liveness": true});
     let compare = json!({"face_base_64": alice, "ref_face_base_64": alice, "check_liveness": true});
@@ -421,7 +423,7 @@ fn liveness_without_a_model(api: &Api<'_>) {
 
 fn duplicates(api: &Api<'_>) {
     let name = api.collection();
-    let mut person = api.enrolment(&name, "alice", &api.pictures.alice);
+    let mut person = Api::enrolment(&name, "alice", &api.pictures.alice);
     person["check_duplicates"] = json!(true);
     api.call("PUT /person", &person).ok();
     api.call("PUT /person", &person).ok();

@@ -2,6 +2,7 @@
 //! requests written in one line.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 pub mod contract;
 
