@@ -49,8 +49,7 @@ impl Api {
             .enable_all()
             .build()
             .context("the async runtime cannot start")?;
-        let surroundings =
-            Surroundings {
+        let surroundings = Surroundings {
             status: Arc::new(NoDevice),
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
         };

@@ -14,12 +14,12 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::cli::api::Api;
-use crate::cli::output::{json, line};
 use crate::bus::mqtt;
 use crate::bus::wire::{DeviceId, Topics};
 use crate::camera::CameraError;
 use crate::camera::select::{self, CameraRequest};
+use crate::cli::api::Api;
+use crate::cli::output::{json, line};
 use crate::clock::{Clock, SystemClock, UtcTime};
 use crate::config::{CameraConfig, Config, MqttConfig};
 use crate::daemon::assembly;
