@@ -736,13 +736,9 @@ fn assert_references_exist(document: &Value, part: &Value) {
             fields.values().for_each(|value| assert_references_exist(document, value));
         }
         Value::Array(items) => {
-<<<<<<< HEAD
-            items.iter().for_each(|item| assert_references_exist(document, item))
-=======
             for item in items {
                 assert_references_exist(document, item);
             }
->>>>>>> part-c1
         }
         _ => {}
     }

@@ -84,11 +84,11 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("image", &["picture"]),
     ("jpeg_encoder", &["picture"]),
     ("chacha20poly1305", &["store/vault"]),
-<<<<<<< HEAD
     ("ureq", &["inference/download"]),
-=======
     ("utoipa", &["web"]),
->>>>>>> part-c1
+    ("plotters", &["eval/plots"]),
+    ("clap", &["cli"]),
+    ("sd_notify", &["daemon"]),
     ("serde_json", &["bus/wire", "store/schema", "web", "cli", "eval"]),
     ("prometheus_client", &["telemetry"]),
     ("tracing_subscriber", &["telemetry/logging"]),
