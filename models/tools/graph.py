@@ -9,9 +9,10 @@ every machine (with the library versions of `requirements.txt`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,6 +27,7 @@ IR_VERSION = 7
 PRODUCER = "facelatch models/tools"
 
 Shape = Sequence[int | str]
+Shapes = Mapping[str, Shape]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Graph:
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def add_node(self, kind: str, inputs: Sequence[str], **attributes: object) -> str:
+    def add_node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Any node with one output."""
         output = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
@@ -127,9 +129,7 @@ def float_value(name: str, shape: Shape) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
 
 
-def save(
-    graph: Graph, title: str, inputs: dict[str, Shape], outputs: dict[str, Shape], to: Path
-) -> None:
+def save(graph: Graph, title: str, inputs: Shapes, outputs: Shapes, to: Path) -> None:
     """Checks the finished graph and writes it."""
     made = helper.make_graph(
         graph.nodes,

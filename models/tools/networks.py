@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graph import Graph, Window, save
+from graph import Graph, Shapes, Window, save
 from weights import Weights
 
 THREE_BY_THREE = Window(padding=1)
@@ -38,7 +38,8 @@ def mobilefacenet(weights: Weights, to: Path) -> None:
     x = graph.conv_norm(x, "gdconv.depthwise", "gdconv.bn", whole_map)
     x = graph.conv_norm(x, "conv3", "bn")
     graph.name_output(graph.add_node("Flatten", [x]), "embedding")
-    inputs, outputs = {"input": ["batch", 3, 112, 112]}, {"embedding": ["batch", 128]}
+    inputs: Shapes = {"input": ["batch", 3, 112, 112]}
+    outputs: Shapes = {"embedding": ["batch", 128]}
     save(graph, "mobilefacenet", inputs, outputs, to)
 
 
@@ -153,7 +154,9 @@ def _aizoo_maps(graph: Graph) -> list[str]:
 def _halve(graph: Graph, x: str, odd: bool) -> str:
     """The maximum of 2 by 2 cells; a map of odd size counts its last row and column alone."""
     end = 1 if odd else 0
-    return graph.add_node("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, end, end])
+    return graph.add_node(
+        "MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, end, end]
+    )
 
 
 def _aizoo_head(graph: Graph, x: str, name: str, values: int) -> str:

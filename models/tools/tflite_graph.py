@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tflite
@@ -49,7 +50,7 @@ class Step:
     output: int
     operator: tflite.Operator
 
-    def settings(self, kind: type) -> object:
+    def settings(self, kind: Any) -> Any:
         """The settings table of that type."""
         table = self.operator.BuiltinOptions()
         if table is None:
@@ -194,7 +195,7 @@ class _Converter:
         weight = self.array(step.inputs[1]).transpose(3, 0, 1, 2)
         return self.filtered(step, options, weight, self.shape(step.inputs[0])[3])
 
-    def filtered(self, step: Step, options: object, weight: np.ndarray, group: int) -> Value:
+    def filtered(self, step: Step, options: Any, weight: np.ndarray, group: int) -> Value:
         if (options.DilationHFactor(), options.DilationWFactor()) != (1, 1):
             raise Problem("the bundle has a dilated convolution, which these tools do not convert")
         kernel, strides = list(weight.shape[2:]), [options.StrideH(), options.StrideW()]
@@ -210,7 +211,8 @@ class _Converter:
         """TFLite's SAME: the odd cell goes to the end; the beginnings come first in ONNX."""
         if padding == tflite.Padding.VALID:
             return [0, 0, 0, 0]
-        sizes = zip(self.shape(step.inputs[0])[1:3], self.shape(step.output)[1:3], kernel, strides)
+        before, after = self.shape(step.inputs[0])[1:3], self.shape(step.output)[1:3]
+        sizes = zip(before, after, kernel, strides, strict=True)
         sums = [max((out - 1) * stride + k - size, 0) for size, out, k, stride in sizes]
         return [n // 2 for n in sums] + [n - n // 2 for n in sums]
 
@@ -227,9 +229,7 @@ class _Converter:
         strides = [options.StrideH(), options.StrideW()]
         pads = self.pads(step, options.Padding(), kernel, strides)
         x = self.first(step.inputs[0])
-        made = self.graph.add_node(
-            "MaxPool", [x], kernel_shape=kernel, strides=strides, pads=pads
-        )
+        made = self.graph.add_node("MaxPool", [x], kernel_shape=kernel, strides=strides, pads=pads)
         return Value(self.activated(made, options.FusedActivationFunction()), first=True)
 
     def pad(self, step: Step) -> Value:
@@ -287,8 +287,9 @@ class _Converter:
         begin = np.where(_bits(options.BeginMask(), len(begin)), 0, begin)
         end = np.where(_bits(options.EndMask(), len(end)), np.iinfo(np.int64).max, end)
         dropped = _bits(options.ShrinkAxisMask(), len(begin))
-        # A dropped axis means one cell, whatever its end says.
-        end = np.where(dropped, begin + 1, end)
+        # A dropped axis means one cell, whatever its end says; the last cell has no cell after it.
+        after = np.where(begin == -1, np.iinfo(np.int64).max, begin + 1)
+        end = np.where(dropped, after, end)
         parts = [begin, end, np.arange(len(begin)), stride]
         inputs = [self.last(step.inputs[0])] + [self.graph.constant(part) for part in parts]
         x = self.graph.add_node("Slice", inputs)
@@ -299,9 +300,7 @@ class _Converter:
 
 def _channels_first(array: np.ndarray) -> np.ndarray:
     """A constant that is combined with a channels-first value: widened to 4 dimensions."""
-    wide = array.reshape([1] * (4 - array.ndim) + list(array.shape))
-    # ONNX spreads a slope over leading dimensions by itself, and needs it at most this large.
-    return wide.transpose(TO_FIRST)
+    return array.reshape([1] * (4 - array.ndim) + list(array.shape)).transpose(TO_FIRST)
 
 
 def _activation(step: Step) -> int:

@@ -1,8 +1,8 @@
 """Reads PyTorch's weight files without PyTorch, and without running what they contain.
 
 A `.pth` file is a pickle, and an ordinary unpickler calls whatever function the file names. The
-reader here knows the five or six names that weight files need, gives each a harmless stand-in, and
-refuses every other one. It reads the format that PyTorch wrote before 1.6 (all upstream files of
+reader here knows the few names that weight files need, gives each a harmless stand-in, and refuses
+every other one. It reads the format that PyTorch wrote before 1.6 (all upstream files of
 this project are that old): four pickles, the list of storages, then their numbers, little-endian.
 """
 
@@ -32,7 +32,8 @@ Weights = dict[str, np.ndarray]
 class Storage:
     """A run of numbers that tensors are views of; its content comes last in the file."""
 
-    dtype: np.dtype
+    # As a text: a file may ask to alter any object that it was given, and a text cannot be altered.
+    kind: str
     length: int
     numbers: np.ndarray | None = None
 
@@ -48,7 +49,9 @@ class Tensor:
 
     def array(self) -> np.ndarray:
         """The view as an array of its own; a view that leaves its storage is an error."""
-        reach = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides))
+        reach = self.offset + sum(
+            (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)
+        )
         numbers = self.storage.numbers
         inside = self.offset >= 0 and min(self.strides, default=0) >= 0
         if numbers is None or not inside or (0 not in self.shape and reach >= len(numbers)):
@@ -81,8 +84,8 @@ def _rebuild_parameter(tensor: Tensor, *_: Any) -> Tensor:
 
 ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("torch", "FloatStorage"): np.dtype("<f4"),
-    ("torch", "LongStorage"): np.dtype("<i8"),
+    ("torch", "FloatStorage"): "<f4",
+    ("torch", "LongStorage"): "<i8",
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch.nn.modules.conv", "Conv2d"): Module,
@@ -110,10 +113,10 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         if pid[0] == "module":
             return pid[1]
-        _, dtype, key, _, length, view = pid
+        _, kind, key, _, length, view = pid
         if view is not None or not 0 <= length <= STORAGE_NUMBERS_MAX:
             raise Problem(f"storage {key} of {length} numbers: the weight file is damaged")
-        return self.storages.setdefault(key, Storage(dtype, length))
+        return self.storages.setdefault(key, Storage(kind, length))
 
 
 def _pickled(file: BinaryIO) -> Any:
@@ -127,8 +130,9 @@ def _read_storages(file: BinaryIO, storages: dict[str, Storage]) -> None:
         (length,) = struct.unpack("<q", file.read(8))
         if length != storage.length:
             raise Problem(f"storage {key} has {length} numbers, {storage.length} were announced")
-        raw = file.read(length * storage.dtype.itemsize)
-        storage.numbers = np.frombuffer(raw, storage.dtype, count=length)
+        dtype = np.dtype(storage.kind)
+        raw = file.read(length * dtype.itemsize)
+        storage.numbers = np.frombuffer(raw, dtype, count=length)
 
 
 def _flatten(module: Module, prefix: str) -> Weights:
@@ -143,6 +147,19 @@ def _flatten(module: Module, prefix: str) -> Weights:
     return found
 
 
+# What an unpickler and the checks above raise on a damaged file.
+DAMAGE = (
+    pickle.UnpicklingError,
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
 def read_weights(path: Path) -> Weights:
     """The named arrays of a PyTorch weight file (state dictionary or whole module)."""
     file = io.BytesIO(path.read_bytes())
@@ -153,7 +170,7 @@ def read_weights(path: Path) -> Weights:
         reader = _Reader(file)
         root = reader.load()
         _read_storages(file, reader.storages)
-    except (pickle.UnpicklingError, EOFError, struct.error, ValueError, KeyError, TypeError) as err:
+    except DAMAGE as err:
         raise Problem(f"{path} cannot be read as PyTorch weights: {err}") from err
     if isinstance(root, Module):
         return _flatten(root, "")
