@@ -94,7 +94,9 @@ def make_int8(args: argparse.Namespace) -> None:
     if args.calibration is None:
         raise Problem("int8 needs pictures of faces: --calibration DIR")
     pictures = read_pictures(args.calibration, args.yunet, args.reference)
-    floating = make(INT8_OF, args.upstream, args.out)
+    written = args.command == "all"
+    floating_file = args.out / pack.entry(INT8_OF).file
+    floating = floating_file if written else make(INT8_OF, args.upstream, args.out)
     model = pack.entry(INT8)
     to = args.out / model.file
     quantise.quantise(model, floating, pictures.calibration, to)
