@@ -3,26 +3,19 @@
 //! The daemon is this very program, started on a temporary store with synthetic people, and asked
 //! over a real socket. Nothing of the configured store is touched.
 
+pub mod load;
+
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use clap::Args;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use serde_json::json;
-use tokio::net::TcpStream;
 
+use crate::cli::bench::load::{DaemonFigures, Question};
 use crate::cli::output::{Progress, json, line};
 use crate::clock::SystemClock;
 use crate::config::{Config, StoreConfig};
@@ -44,8 +37,6 @@ use crate::store::{ImageChange, Scope};
 const FRAME: (u32, u32) = (640, 480);
 /// Runs of each stage that count, after a tenth as many that do not.
 const STAGE_RUNS: usize = 200;
-/// Longest wait for the daemon to become ready.
-const READY_MAX: Duration = Duration::from_secs(120);
 const COLLECTION: &str = "bench";
 
 /// Arguments of `facelatch bench`.
@@ -68,19 +59,11 @@ pub struct BenchArgs {
 
 /// Milliseconds.
 #[derive(Debug, Serialize)]
-struct Milliseconds {
-    median: f64,
-    p95: f64,
-}
-
-/// What one number of clients got.
-#[derive(Debug, Serialize)]
-struct Load {
-    clients: usize,
-    requests_per_second: f64,
-    latency_ms: Milliseconds,
-    answers: usize,
-    busy: usize,
+pub struct Milliseconds {
+    /// Half were at least as fast.
+    pub median: f64,
+    /// 95 of 100 were at least as fast.
+    pub p95: f64,
 }
 
 /// Everything that was measured.
@@ -90,13 +73,8 @@ struct Report {
     embedding: String,
     persons: usize,
     stages_ms: Vec<(&'static str, Milliseconds)>,
-    start_to_ready_ms: f64,
-    resident_bytes: u64,
-    resident_peak_bytes: u64,
-    store_bytes: u64,
     workers: usize,
-    load: Vec<Load>,
-    stop_ms: f64,
+    daemon: DaemonFigures,
 }
 
 /// Runs the bench.
@@ -107,10 +85,15 @@ pub fn run(args: &BenchArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let dir = tempfile::tempdir().context("no scratch directory")?;
     fill_store(dir.path(), &pack, args.persons, &face)?;
     let key = add_key(dir.path(), &pack)?;
-    let mut report = daemon(args, config, dir.path(), &key, &frame)?;
-    report.pack = pack.name.clone();
-    report.embedding = pack.embedding.file.name.clone();
-    report.stages_ms = stages_ms;
+    let question = Question { key: &key, jpeg: &frame, time: Duration::from_secs(args.seconds) };
+    let report = Report {
+        pack: pack.name.clone(),
+        embedding: pack.embedding.file.name.clone(),
+        persons: args.persons,
+        stages_ms,
+        workers: config.models.workers,
+        daemon: load::run(&config.models, dir.path(), &question)?,
+    };
     if args.json {
         json(&serde_json::to_value(&report)?);
     } else {
@@ -287,195 +270,6 @@ fn add_key(dir: &Path, pack: &Pack) -> anyhow::Result<String> {
     Ok(open_roster(dir, pack)?.add_key("bench", &[Scope::Admin])?.1)
 }
 
-/// Starts the daemon on the filled store, loads it, stops it.
-fn daemon(
-    args: &BenchArgs,
-    config: &Config,
-    dir: &Path,
-    key: &str,
-    frame: &[u8],
-) -> anyhow::Result<Report> {
-    // The listener is dropped before the daemon takes the port; nobody else asks for it here.
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let file = dir.join("facelatch.toml");
-    let models = &config.models;
-    let mut text = format!(
-        "[http]\nlisten = \"{address}\"\ntls = false\n[store]\ndir = {:?}\n[log]\nlevel = \"warn\"\n\
-         [models]\ndir = {:?}\npack = {:?}\nthreads = {}\nworkers = {}\n",
-        dir.join("store"),
-        models.dir,
-        models.pack,
-        models.threads,
-        models.workers
-    );
-    if let Some(embedding) = &models.embedding {
-        text.push_str(&format!("embedding = {embedding:?}\n"));
-    }
-    if let Some(runtime) = &models.runtime {
-        text.push_str(&format!("runtime = {runtime:?}\n"));
-    }
-    fs::write(&file, text)?;
-    let started = Instant::now();
-    let child = Command::new(std::env::current_exe()?)
-        .args(["run", "--config"])
-        .arg(&file)
-        .stdout(Stdio::null())
-        .spawn()
-        .context("the daemon cannot be started")?;
-    let mut child = Running(child);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(ready(address))?;
-    let start_to_ready = started.elapsed();
-    let body: Bytes = json!({
-        "collection_name": COLLECTION,
-        "face_base_64": BASE64_STANDARD.encode(frame),
-        "min_similarity_score": 0.7,
-    })
-    .to_string()
-    .into();
-    let time = Duration::from_secs(args.seconds);
-    let mut load = Vec::new();
-    for clients in [1, 2, 4] {
-        load.push(runtime.block_on(self::load(address, key, &body, clients, time))?);
-    }
-    let (resident_bytes, resident_peak_bytes) = child.memory()?;
-    let stopping = Instant::now();
-    child.stop()?;
-    Ok(Report {
-        pack: String::new(),
-        embedding: String::new(),
-        persons: args.persons,
-        stages_ms: Vec::new(),
-        start_to_ready_ms: start_to_ready.as_secs_f64() * 1000.0,
-        resident_bytes,
-        resident_peak_bytes,
-        store_bytes: fs::metadata(dir.join("store/facelatch.redb"))?.len(),
-        workers: models.workers,
-        load,
-        stop_ms: stopping.elapsed().as_secs_f64() * 1000.0,
-    })
-}
-
-async fn ready(address: SocketAddr) -> anyhow::Result<()> {
-    let deadline = Instant::now() + READY_MAX;
-    while Instant::now() < deadline {
-        if let Ok(mut client) = connect(address).await {
-            let request = Request::get("/ready").header("host", "bench").body(Full::default())?;
-            if let Ok(response) = client.send_request(request).await
-                && response.status() == StatusCode::OK
-            {
-                return Ok(());
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    bail!("the daemon did not become ready within {READY_MAX:?}; its log stands above")
-}
-
-async fn connect(address: SocketAddr) -> anyhow::Result<http1::SendRequest<Full<Bytes>>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(sender)
-}
-
-/// Keeps `clients` connections busy, one request after the other on each.
-async fn load(
-    address: SocketAddr,
-    key: &str,
-    body: &Bytes,
-    clients: usize,
-    time: Duration,
-) -> anyhow::Result<Load> {
-    let started = Instant::now();
-    let mut tasks = Vec::new();
-    for _ in 0..clients {
-        let (key, body) = (key.to_string(), body.clone());
-        tasks.push(tokio::spawn(one_client(address, key, body, time)));
-    }
-    let (mut times, mut busy) = (Vec::new(), 0);
-    for task in tasks {
-        let (own, own_busy) = task.await??;
-        times.extend(own);
-        busy += own_busy;
-    }
-    let elapsed = started.elapsed();
-    Ok(Load {
-        clients,
-        requests_per_second: times.len() as f64 / elapsed.as_secs_f64(),
-        answers: times.len(),
-        busy,
-        latency_ms: milliseconds(&mut times),
-    })
-}
-
-async fn one_client(
-    address: SocketAddr,
-    key: String,
-    body: Bytes,
-    time: Duration,
-) -> anyhow::Result<(Vec<Duration>, usize)> {
-    let mut client = connect(address).await?;
-    let deadline = Instant::now() + time;
-    let (mut times, mut busy) = (Vec::new(), 0);
-    while Instant::now() < deadline {
-        let request = Request::post("/face-search")
-            .header("host", "bench")
-            .header("x-api-key", &key)
-            .header("content-type", "application/json")
-            .body(Full::new(body.clone()))?;
-        let started = Instant::now();
-        let response = client.send_request(request).await?;
-        let status = response.status();
-        let answer = response.into_body().collect().await?.to_bytes();
-        match status {
-            StatusCode::OK if answer.windows(8).any(|part| part == b"the-face") => {
-                times.push(started.elapsed());
-            }
-            StatusCode::TOO_MANY_REQUESTS => busy += 1,
-            _ => bail!("{status}: {}", String::from_utf8_lossy(&answer[..answer.len().min(300)])),
-        }
-    }
-    Ok((times, busy))
-}
-
-/// A daemon that ends with the bench, whatever happens.
-struct Running(Child);
-
-impl Running {
-    /// Resident bytes now and at most, as the kernel counts them.
-    fn memory(&self) -> anyhow::Result<(u64, u64)> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            let kib: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-            Some(kib * 1024)
-        };
-        let both = field("VmRSS:").zip(field("VmHWM:"));
-        both.context("/proc shows no memory of the daemon")
-    }
-
-    fn stop(&mut self) -> anyhow::Result<()> {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = self.0.wait()?;
-        if !status.success() {
-            bail!("the daemon ended with {status}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn print(report: &Report) {
     const MIB: f64 = 1024.0 * 1024.0;
     line(format!(
@@ -485,14 +279,14 @@ fn print(report: &Report) {
     for (stage, time) in &report.stages_ms {
         line(format!("  {stage:<22} {:>8.2} ms   p95 {:>8.2} ms", time.median, time.p95));
     }
-    line(format!("  start to ready         {:>8.0} ms", report.start_to_ready_ms));
+    line(format!("  start to ready         {:>8.0} ms", report.daemon.start_to_ready_ms));
     line(format!(
         "  resident memory        {:>8.1} MiB  peak {:.1} MiB, store {:.1} MiB",
-        report.resident_bytes as f64 / MIB,
-        report.resident_peak_bytes as f64 / MIB,
-        report.store_bytes as f64 / MIB
+        report.daemon.resident_bytes as f64 / MIB,
+        report.daemon.resident_peak_bytes as f64 / MIB,
+        report.daemon.store_bytes as f64 / MIB
     ));
-    for load in &report.load {
+    for load in &report.daemon.load {
         line(format!(
             "  {} client(s)            {:>8.1} requests/s   median {:.1} ms   p95 {:.1} ms   busy {}",
             load.clients,
@@ -502,5 +296,5 @@ fn print(report: &Report) {
             load.busy
         ));
     }
-    line(format!("  SIGTERM to exit        {:>8.0} ms", report.stop_ms));
+    line(format!("  SIGTERM to exit        {:>8.0} ms", report.daemon.stop_ms));
 }
