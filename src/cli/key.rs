@@ -59,7 +59,7 @@ pub fn run(args: KeyArgs, config: &Config) -> anyhow::Result<ExitCode> {
         KeyCommand::Add { name, scopes } => {
             let scopes: Vec<String> = scopes
                 .iter()
-                .filter_map(|scope| scope.to_possible_value())
+                .filter_map(ValueEnum::to_possible_value)
                 .map(|scope| scope.get_name().to_string())
                 .collect();
             let answer =

@@ -186,17 +186,16 @@ fn query_text(text: &str) -> String {
 }
 
 fn enrol(api: &mut Api, args: &EnrolArgs) -> anyhow::Result<ExitCode> {
-    let candidates = match &args.dir {
-        Some(dir) => candidates(dir)?,
-        None => {
-            let id = args.id.clone().unwrap_or_default();
-            vec![Candidate {
-                name: args.name.clone().unwrap_or_else(|| id.clone()),
-                id,
-                metadata: json!({}),
-                images: args.images.clone(),
-            }]
-        }
+    let candidates = if let Some(dir) = &args.dir {
+        candidates(dir)?
+    } else {
+        let id = args.id.clone().unwrap_or_default();
+        vec![Candidate {
+            name: args.name.clone().unwrap_or_else(|| id.clone()),
+            id,
+            metadata: json!({}),
+            images: args.images.clone(),
+        }]
     };
     let mut progress = Progress::new("enrolled", candidates.len() as u64);
     let mut problems = Vec::new();

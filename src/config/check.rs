@@ -56,7 +56,7 @@ impl Checker<'_> {
             return Err(self.wrong("door.backend", reason));
         }
         Ok(Config {
-            device: self.device(raw.device)?,
+            device: self.device(&raw.device)?,
             http: self.http(raw.http)?,
             store: self.store(raw.store)?,
             models: self.models(raw.models)?,
@@ -67,7 +67,7 @@ impl Checker<'_> {
         })
     }
 
-    fn device(&self, raw: RawDevice) -> Result<DeviceConfig, ConfigError> {
+    fn device(&self, raw: &RawDevice) -> Result<DeviceConfig, ConfigError> {
         let name = raw.name.trim().to_string();
         if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
             return Err(self.wrong("device.name", "must hold 1 to 100 bytes of text"));

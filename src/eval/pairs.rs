@@ -6,7 +6,7 @@ use crate::eval::dataset::Pair;
 /// Accuracy over the folds.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct PairAccuracy {
-    /// Mean over the folds, 0 to 1.
+    /// Right answers among all pairs, 0 to 1; with folds of one size the mean over the folds.
     pub accuracy: f64,
     /// Standard deviation over the folds.
     pub deviation: f64,
@@ -24,6 +24,7 @@ pub fn accuracy(pairs: &[Pair], cosine: impl Fn(&Pair) -> Option<f32>) -> Option
         pairs.iter().map(|pair| (pair.fold, cosine(pair).unwrap_or(-1.0), pair.same)).collect();
     let fold_count = pairs.iter().map(|pair| pair.fold + 1).max()?;
     let mut folds = Vec::new();
+    let mut right_in_all = 0;
     for fold in 0..fold_count {
         let training: Vec<_> = scored.iter().filter(|row| row.0 != fold).copied().collect();
         let own: Vec<_> = scored.iter().filter(|row| row.0 == fold).copied().collect();
@@ -33,12 +34,13 @@ pub fn accuracy(pairs: &[Pair], cosine: impl Fn(&Pair) -> Option<f32>) -> Option
         let training = if training.is_empty() { &own } else { &training };
         let threshold = best_threshold(training);
         let right = own.iter().filter(|row| (row.1 >= threshold) == row.2).count();
+        right_in_all += right;
         folds.push(right as f64 / own.len() as f64);
     }
     let mean = folds.iter().sum::<f64>() / folds.len() as f64;
     let spread = folds.iter().map(|fold| (fold - mean).powi(2)).sum::<f64>();
     Some(PairAccuracy {
-        accuracy: mean,
+        accuracy: right_in_all as f64 / pairs.len() as f64,
         deviation: (spread / folds.len() as f64).sqrt(),
         folds,
         pairs: pairs.len(),

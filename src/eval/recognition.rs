@@ -220,6 +220,12 @@ impl Report<'_> {
         ]
     }
 
+    /// The calibrated map with the digits that it was rounded to, which `f32` does not print.
+    fn knots(&self) -> Vec<[f64; 2]> {
+        let digits = |value: f32| (f64::from(value) * 1e4).round() / 1e4;
+        self.calibrated.knots().iter().map(|knot| knot.map(digits)).collect()
+    }
+
     fn json(&self) -> Value {
         let rates: Vec<Value> = RATES
             .iter()
@@ -252,7 +258,7 @@ impl Report<'_> {
             "pairs": self.pairs,
             "tar_at_fmr": rates,
             "comparisons": {"genuine": self.genuine.total(), "impostor": self.impostor.total()},
-            "score_map": self.calibrated.knots(),
+            "score_map": self.knots(),
             "scores_on_other_people": scores,
             "identification": {
                 "gallery": self.searches.gallery,
@@ -313,8 +319,7 @@ impl Report<'_> {
         for row in &self.measured {
             row.markdown(&mut out)?;
         }
-        let knots = serde_json::to_string(self.calibrated.knots()).unwrap_or_default();
-        writeln!(out, "\nFor the manifest: `score_map = {knots}`\n")?;
+        writeln!(out, "\nFor the manifest: `score_map = {}`\n", json!(self.knots()))?;
         self.identification_markdown(&mut out)?;
         Ok(out)
     }

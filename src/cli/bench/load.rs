@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 
 use crate::cli::bench::{COLLECTION, Milliseconds, milliseconds};
 use crate::config::ModelsConfig;
+use crate::config::raw::RawConfig;
 
 /// Longest wait for the daemon to become ready.
 const READY_MAX: Duration = Duration::from_secs(120);
@@ -75,7 +76,7 @@ pub fn run(
     // The listener is dropped before the daemon takes the port; nobody else asks for it here.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let file = dir.join("facelatch.toml");
-    fs::write(&file, configuration(models, dir, address))?;
+    fs::write(&file, toml::to_string(&configuration(models, dir, address))?)?;
     let started = Instant::now();
     let child = Command::new(std::env::current_exe()?)
         .args(["run", "--config"])
@@ -112,23 +113,21 @@ pub fn run(
     })
 }
 
-fn configuration(models: &ModelsConfig, dir: &Path, address: SocketAddr) -> String {
-    let mut text = format!(
-        "[http]\nlisten = \"{address}\"\ntls = false\n[store]\ndir = {:?}\n[log]\nlevel = \"warn\"\n\
-         [models]\ndir = {:?}\npack = {:?}\nthreads = {}\nworkers = {}\n",
-        dir.join("store"),
-        models.dir,
-        models.pack,
-        models.threads,
-        models.workers
-    );
-    if let Some(embedding) = &models.embedding {
-        text.push_str(&format!("embedding = {embedding:?}\n"));
-    }
+fn configuration(models: &ModelsConfig, dir: &Path, address: SocketAddr) -> RawConfig {
+    let mut raw = RawConfig::default();
+    raw.http.listen = address.to_string();
+    raw.http.tls = false;
+    raw.store.dir = dir.join("store");
+    raw.log.level = "warn".into();
+    raw.models.dir.clone_from(&models.dir);
+    raw.models.pack.clone_from(&models.pack);
+    raw.models.threads = models.threads;
+    raw.models.workers = models.workers;
+    raw.models.embedding = models.embedding.clone().unwrap_or_default();
     if let Some(runtime) = &models.runtime {
-        text.push_str(&format!("runtime = {runtime:?}\n"));
+        raw.models.runtime = runtime.display().to_string();
     }
-    text
+    raw
 }
 
 async fn ready(address: SocketAddr) -> anyhow::Result<()> {
