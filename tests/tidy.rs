@@ -1,5 +1,7 @@
 //! Checks what the compiler cannot: which module may name which, and how large a thing may grow.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of a test may stop at a surprise")]
+
 use std::{
     cmp::Ordering,
     fs,
@@ -220,8 +222,7 @@ fn layer(module: &str) -> usize {
         .flat_map(|(index, (_, _, prefixes))| prefixes.iter().map(move |prefix| (index, *prefix)))
         .filter(|(_, prefix)| is_within(module, prefix))
         .max_by_key(|(_, prefix)| prefix.len())
-        .map(|(index, _)| index)
-        .unwrap_or_else(|| panic!("{module} is in no layer: add it to LAYERS"))
+        .map_or_else(|| panic!("{module} is in no layer: add it to LAYERS"), |(index, _)| index)
 }
 
 fn is_within(module: &str, prefix: &str) -> bool {

@@ -95,7 +95,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let file = cli.global.config.as_deref();
     let config = load(file)?;
     match cli.command {
-        Command::Run => crate::daemon::run(config),
+        Command::Run => crate::daemon::run(&config),
         Command::Check => check::run(file, &config),
         Command::Doctor(args) => doctor::run(&args, &config),
         Command::Key(args) => key::run(args, &config),

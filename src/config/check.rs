@@ -57,12 +57,12 @@ impl Checker<'_> {
         }
         Ok(Config {
             device: self.device(&raw.device)?,
-            http: self.http(raw.http)?,
+            http: self.http(&raw.http)?,
             store: self.store(raw.store)?,
             models: self.models(raw.models)?,
             cameras: self.cameras(raw.camera)?,
             liveness: LivenessConfig { required: raw.liveness.required },
-            mqtt: self.mqtt(raw.mqtt)?,
+            mqtt: self.mqtt(&raw.mqtt)?,
             log: self.log(raw.log)?,
         })
     }
@@ -75,7 +75,7 @@ impl Checker<'_> {
         Ok(DeviceConfig { name })
     }
 
-    fn http(&self, raw: RawHttp) -> Result<HttpConfig, ConfigError> {
+    fn http(&self, raw: &RawHttp) -> Result<HttpConfig, ConfigError> {
         let listen: SocketAddr = raw.listen.parse().map_err(|_| {
             self.wrong("http.listen", format!("`{}` is not ADDRESS:PORT", raw.listen))
         })?;
@@ -197,7 +197,7 @@ impl Checker<'_> {
         })
     }
 
-    fn mqtt(&self, raw: RawMqtt) -> Result<Option<MqttConfig>, ConfigError> {
+    fn mqtt(&self, raw: &RawMqtt) -> Result<Option<MqttConfig>, ConfigError> {
         let Some(url) = optional(&raw.url) else { return Ok(None) };
         let (host, port, tls) = self.broker(&url)?;
         let ca_file = optional(&raw.ca_file).map(PathBuf::from);

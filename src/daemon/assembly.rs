@@ -123,7 +123,7 @@ pub fn machine_id(store_dir: &Path) -> anyhow::Result<String> {
     }
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).context("the operating system gives no random numbers")?;
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = format!("{:032x}", u128::from_be_bytes(bytes));
     std::fs::write(&own, format!("{text}\n")).with_context(|| own.display().to_string())?;
     Ok(text)
 }

@@ -49,7 +49,7 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 const SCRUB_PERIOD: Duration = Duration::from_secs(60);
 
 /// Runs until a signal; answers the exit code.
-pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     logging::init_logging(&config.log)?;
     supervise::install_panic_hook();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -57,7 +57,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the async runtime cannot start")?;
-    let outcome = serve(&runtime, &config);
+    let outcome = serve(&runtime, config);
     runtime.shutdown_timeout(Duration::from_millis(200));
     outcome
 }

@@ -79,7 +79,7 @@ impl Distribution {
 
 fn bin(cosine: f32) -> usize {
     // NaN counts as the worst match.
-    let scaled = ((cosine.clamp(-1.0, 1.0) + 1.0) / 2.0 * (BINS - 1) as f32).round();
+    let scaled = (f32::midpoint(cosine.clamp(-1.0, 1.0), 1.0) * (BINS - 1) as f32).round();
     if scaled.is_nan() { 0 } else { scaled as usize }
 }
 

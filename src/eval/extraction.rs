@@ -16,6 +16,9 @@ use crate::face::template::Template;
 use crate::picture;
 use crate::recognition::Recognizer;
 
+/// What one thread found: positions of pictures and their templates.
+type Part = Vec<(usize, Option<Template>)>;
+
 /// The template of each picture, `None` where no face was found; in the order of `pictures`.
 pub fn templates(
     pictures: &[Picture],
@@ -24,8 +27,8 @@ pub fn templates(
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let next = AtomicUsize::new(0);
     let progress = Mutex::new(Progress::new("pictures", pictures.len() as u64));
-    let found: Vec<anyhow::Result<Vec<(usize, Option<Template>)>>> = std::thread::scope(|scope| {
-        let work = || -> anyhow::Result<Vec<(usize, Option<Template>)>> {
+    let found: Vec<anyhow::Result<Part>> = std::thread::scope(|scope| {
+        let work = || -> anyhow::Result<Part> {
             let mut recognizer = make()?;
             let mut own = Vec::new();
             loop {

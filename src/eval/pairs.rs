@@ -57,9 +57,9 @@ fn best_threshold(rows: &[(usize, f32, bool)]) -> f32 {
     let mut best = (right, f32::NEG_INFINITY);
     for (index, (score, same)) in sorted.iter().enumerate() {
         if *same {
-            right -= 1
+            right -= 1;
         } else {
-            right += 1
+            right += 1;
         }
         let next = sorted.get(index + 1).map_or(score + 1.0, |row| row.0);
         if right > best.0 && next > *score {
