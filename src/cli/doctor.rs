@@ -187,7 +187,7 @@ fn store(config: &Config) -> (Check, bool) {
         let people: u64 = collections.iter().filter_map(|c| c["num_persons"].as_u64()).sum();
         anyhow::Ok(format!("{} collections, {people} people", collections.len()))
     };
-    match Api::open(config) {
+    match Api::open_without_models(config) {
         Err(error) => {
             let remedy =
                 "the message says which file; restore it or the backup, nothing was changed";
