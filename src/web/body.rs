@@ -185,12 +185,12 @@ mod tests {
     #[test]
     fn complaints_name_the_field_and_never_the_value() {
         let table = [
-            (r#"{}"#, "Invalid request: name: required"),
+            (r"{}", "Invalid request: name: required"),
             (r#"{"name":null}"#, "Invalid request: name: required"),
             (r#"{"name":5}"#, "Invalid request: name: expected a string"),
             (r#"{"name":"x","flag":"secret"}"#, "Invalid request: flag: expected a boolean"),
             (r#"{"name":"x","items":[{"id":"a"},{}]}"#, "Invalid request: items[1].id: required"),
-            (r#"[]"#, "Invalid request: body: expected one JSON object"),
+            (r"[]", "Invalid request: body: expected one JSON object"),
             (r#""text""#, "Invalid request: body: expected one JSON object"),
         ];
         for (body, expected) in table {
