@@ -1,7 +1,8 @@
 //! `facelatch doctor`: what works, what does not, and what to do about it.
 //!
-//! Nothing is changed and nothing that runs is disturbed: while the daemon holds store and camera,
-//! its own word is taken.
+//! Nothing that runs is disturbed: while the daemon holds store and camera, its own word is taken.
+//! While it does not run, the store is opened as the daemon would open it, which finishes what a
+//! crash or an update left to be done; a store that is not there yet is not made.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
