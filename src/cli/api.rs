@@ -8,8 +8,8 @@ use hyper::http::Request;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::cli::client::LocalClient;
-use crate::cli::output::UnavailableError;
+use crate::cli::client::{ClientError, LocalClient};
+use crate::cli::output::{InternalError, UnavailableError};
 use crate::config::Config;
 use crate::daemon::assembly::{self, Assembly, Surroundings};
 use crate::telemetry::Metrics;
@@ -40,8 +40,21 @@ impl Status for NoDevice {
 }
 
 impl Api {
-    /// Finds the daemon, or opens the store of the configuration.
+    /// Finds the daemon, or opens the store of the configuration and loads the models.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
+        Self::find(config, assembly::assemble)
+    }
+
+    /// As [`Api::open`], for requests that recognise nobody: loads no models, so it works as well
+    /// when they are damaged.
+    pub fn open_without_models(config: &Config) -> anyhow::Result<Self> {
+        Self::find(config, assembly::assemble_without_models)
+    }
+
+    fn find(
+        config: &Config,
+        assemble: fn(&Config, Surroundings) -> anyhow::Result<Assembly>,
+    ) -> anyhow::Result<Self> {
         if let Some(client) = LocalClient::connect(&config.store.dir)? {
             return Ok(Self(Target::Daemon(client)));
         }
@@ -53,7 +66,7 @@ impl Api {
             status: Arc::new(NoDevice),
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
         };
-        let assembly = Box::new(assembly::assemble(config, surroundings)?);
+        let assembly = Box::new(assemble(config, surroundings)?);
         Ok(Self(Target::Direct { runtime, assembly }))
     }
 
@@ -92,7 +105,18 @@ fn refusal(status: u16, answer: &Value) -> anyhow::Error {
     let text = |key: &str| answer[key].as_str().unwrap_or_default();
     let metadata = answer.get("metadata").map(|metadata| format!(" {metadata}"));
     let reason = format!("{}: {}{}", text("code"), text("message"), metadata.unwrap_or_default());
-    if status == 503 { UnavailableError(reason).into() } else { anyhow::anyhow!(reason) }
+    match status {
+        // Without models or a runtime the service says why.
+        500 if !answer["metadata"]["reason"].is_null() => UnavailableError(reason).into(),
+        500 => InternalError(reason).into(),
+        503 => UnavailableError(reason).into(),
+        _ => anyhow::anyhow!(reason),
+    }
+}
+
+/// Whether the error is that of one request, so that the next one may well succeed.
+pub fn is_refusal(error: &anyhow::Error) -> bool {
+    !(error.is::<UnavailableError>() || error.is::<InternalError>() || error.is::<ClientError>())
 }
 
 impl Drop for Api {
@@ -103,6 +127,40 @@ impl Drop for Api {
             && let Err(error) = assembly.roster.scrub()
         {
             tracing::warn!(%error, "store_scrub_failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{check, raw};
+
+    /// A damaged model file or a missing runtime kept administrators from their keys.
+    #[test]
+    fn keys_are_made_and_revoked_while_the_models_are_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let shown = dir.path().display();
+        let text = format!(
+            "[store]\ndir = \"{shown}/state\"\n[models]\ndir = \"{shown}\"\npack = \"no such pack\""
+        );
+        let config = check::config("", raw::read("", &text, std::iter::empty()).unwrap()).unwrap();
+        assert!(Api::open(&config).is_err(), "the models are refused");
+        let mut api = Api::open_without_models(&config).unwrap();
+        let wanted = serde_json::json!({"name": "reception", "scopes": ["search"]});
+        let made = api.send("POST", "/keys", Some(wanted)).unwrap();
+        api.send("DELETE", "/keys", Some(serde_json::json!({"id": made["id"]}))).unwrap();
+    }
+
+    #[test]
+    fn an_answer_of_the_service_has_the_exit_code_of_its_kind() {
+        let answer = |metadata: Value| serde_json::json!({"code": "C", "message": "m", "metadata": metadata});
+        let reason = answer(serde_json::json!({"reason": "no runtime"}));
+        assert!(refusal(500, &reason).is::<UnavailableError>());
+        assert!(refusal(500, &answer(Value::Null)).is::<InternalError>());
+        assert!(refusal(503, &answer(Value::Null)).is::<UnavailableError>());
+        for status in [404, 409, 422, 429] {
+            assert!(is_refusal(&refusal(status, &reason)), "{status}");
         }
     }
 }

@@ -41,7 +41,7 @@ enum CollectionCommand {
 
 /// Does what was asked.
 pub fn run(args: CollectionArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let mut api = Api::open(config)?;
+    let mut api = Api::open_without_models(config)?;
     match args.command {
         CollectionCommand::List { json: as_json } => {
             let answer = api.send("GET", "/collections", None)?;

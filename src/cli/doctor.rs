@@ -1,7 +1,8 @@
 //! `facelatch doctor`: what works, what does not, and what to do about it.
 //!
-//! Nothing is changed and nothing that runs is disturbed: while the daemon holds store and camera,
-//! its own word is taken.
+//! Nothing that runs is disturbed: while the daemon holds store and camera, its own word is taken.
+//! While it does not run, the store is opened as the daemon would open it, which finishes what a
+//! crash or an update left to be done; a store that is not there yet is not made.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -187,7 +188,7 @@ fn store(config: &Config) -> (Check, bool) {
         let people: u64 = collections.iter().filter_map(|c| c["num_persons"].as_u64()).sum();
         anyhow::Ok(format!("{} collections, {people} people", collections.len()))
     };
-    match Api::open(config) {
+    match Api::open_without_models(config) {
         Err(error) => {
             let remedy =
                 "the message says which file; restore it or the backup, nothing was changed";

@@ -54,7 +54,7 @@ enum ScopeArg {
 
 /// Does what was asked.
 pub fn run(args: KeyArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let mut api = Api::open(config)?;
+    let mut api = Api::open_without_models(config)?;
     match args.command {
         KeyCommand::Add { name, scopes } => {
             let scopes: Vec<String> = scopes

@@ -85,9 +85,11 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Failure::USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    match run(cli) {
-        Ok(code) => code,
-        Err(error) => Failure::report(&error),
+    // The panic hook has said what happened.
+    match std::panic::catch_unwind(|| run(cli)) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => Failure::report(&error),
+        Err(_) => Failure::INTERNAL.into(),
     }
 }
 
@@ -110,7 +112,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn load(file: Option<&Path>) -> anyhow::Result<Config> {
-    Ok(raw::load(file, std::env::vars())?)
+    let environment = raw::environment(std::env::vars_os())?;
+    Ok(raw::load(file, environment.into_iter())?)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
+use crate::cli::client::ClientError;
 use crate::config::raw::ConfigError;
 use crate::inference::InferenceError;
 use crate::store::StoreError;
@@ -29,8 +30,11 @@ impl Failure {
         } else if error.is::<StoreError>()
             || error.is::<InferenceError>()
             || error.is::<UnavailableError>()
+            || error.is::<ClientError>()
         {
             Self::UNAVAILABLE.into()
+        } else if error.is::<InternalError>() {
+            Self::INTERNAL.into()
         } else {
             ExitCode::FAILURE
         }
@@ -46,6 +50,11 @@ pub struct UsageError(pub String);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UnavailableError(pub String);
+
+/// A fault of this program or of the daemon's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InternalError(pub String);
 
 /// Writes one line on stdout; a closed pipe is not an error.
 pub fn line(text: impl AsRef<str>) {

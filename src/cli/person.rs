@@ -1,6 +1,8 @@
 //! `facelatch person list|enrol|export|delete`.
 
 use std::fs;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::cli::api::Api;
+use crate::cli::api::{Api, is_refusal};
 use crate::cli::output::{Progress, UsageError, json, line};
 use crate::config::Config;
 use crate::gallery::person::REFERENCES_PER_PERSON_MAX;
@@ -115,7 +117,10 @@ struct Candidate {
 
 /// Does what was asked.
 pub fn run(args: PersonArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let mut api = Api::open(config)?;
+    let mut api = match &args.command {
+        PersonCommand::Enrol(_) => Api::open(config)?,
+        _ => Api::open_without_models(config)?,
+    };
     match args.command {
         PersonCommand::List { collection, search, json } => {
             list(&mut api, &collection, &search, json)
@@ -133,7 +138,7 @@ pub fn run(args: PersonArgs, config: &Config) -> anyhow::Result<ExitCode> {
 
 fn list(api: &mut Api, collection: &str, search: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     let mut all = Vec::new();
-    for_each_person(api, collection, search, "", |person| {
+    for_each_person(api, collection, search, |person| {
         if as_json {
             all.push(person.clone());
         } else {
@@ -153,13 +158,12 @@ fn for_each_person(
     api: &mut Api,
     collection: &str,
     search: &str,
-    more: &str,
     mut visit: impl FnMut(&Value) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut skip = 0;
     loop {
         let path = format!(
-            "/persons?collection_name={}&skip={skip}&take={PAGE_PERSONS}&search={}{more}",
+            "/persons?collection_name={}&skip={skip}&take={PAGE_PERSONS}&search={}",
             query_text(collection),
             query_text(search)
         );
@@ -233,7 +237,9 @@ fn enrol_one(
         });
         match api.send("PUT", "/person", Some(body)) {
             Ok(_) => enrolled = true,
-            // A refused picture must not stop the others; a missing collection stops everything.
+            // A refused picture must not stop the others; a missing collection stops everything, and
+            // so does a daemon or a runtime that is away.
+            Err(error) if !is_refusal(&error) => return Err(error),
             Err(error) if error.to_string().contains("ERR_NOT_FOUND") => return Err(error),
             Err(error) => problems.push(format!("{}: {error:#}", file.display())),
         }
@@ -291,13 +297,24 @@ fn export(api: &mut Api, collection: &str, out: &Path) -> anyhow::Result<ExitCod
     if out.exists() {
         bail!(UsageError(format!("{} exists already; name a new folder", out.display())));
     }
-    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let mut private = DirBuilder::new();
+    private.recursive(true).mode(0o700);
+    private.create(out).with_context(|| out.display().to_string())?;
+    let mut persons = Vec::new();
+    for_each_person(api, collection, "", |person| {
+        persons.push(person["person_id"].as_str().unwrap_or_default().to_string());
+        Ok(())
+    })?;
     let (mut count, mut without_picture) = (0, 0);
-    for_each_person(api, collection, "", "&images=true", |person| {
+    for id in persons {
+        // One by one: an answer with many people leaves out pictures beyond a number of bytes.
+        let (collection, id) = (query_text(collection), query_text(&id));
+        let path = format!("/person?collection_name={collection}&person_id={id}");
+        let person = api.send("GET", &path, None)?;
         count += 1;
         // An id may hold any character, so the folder is numbered and `person.json` names it.
         let folder = out.join(format!("{count:06}"));
-        fs::create_dir(&folder)?;
+        private.create(&folder)?;
         let about = json!({
             "person_id": person["person_id"],
             "person_name": person["person_name"],
@@ -313,8 +330,7 @@ fn export(api: &mut Api, collection: &str, out: &Path) -> anyhow::Result<ExitCod
             let extension = if picture.starts_with(b"\x89PNG") { "png" } else { "jpg" };
             fs::write(folder.join(format!("face.{extension}")), picture)?;
         }
-        Ok(())
-    })?;
+    }
     line(format!("exported {count} people into {}", out.display()));
     if without_picture > 0 {
         line(format!(
@@ -322,4 +338,61 @@ fn export(api: &mut Api, collection: &str, out: &Path) -> anyhow::Result<ExitCod
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::UtcTime;
+    use crate::config::{check, raw};
+    use crate::face::template::Template;
+    use crate::gallery::names::{CollectionName, PersonId};
+    use crate::gallery::person::{EmbeddingModelId, FaceStorageType, Person, Reference};
+    use crate::store::database::Database;
+    use crate::store::{Change, ImageChange, Store as _};
+
+    const PICTURE_BYTES: usize = 2 << 20;
+
+    fn person(id: &str) -> Arc<Person> {
+        let template = Template::from_embedding(&[1.0, 0.0]).unwrap();
+        Arc::new(Person {
+            id: PersonId::new(id).unwrap(),
+            name: "Ada".to_string(),
+            metadata: BTreeMap::new(),
+            storage: FaceStorageType::StoreFullImage,
+            references: vec![Reference { template, model: EmbeddingModelId("m".to_string()) }],
+            created: UtcTime::from_millis(0),
+            updated: UtcTime::from_millis(0),
+        })
+    }
+
+    /// People whose pictures were beyond the bytes of one answer were exported without, and counted
+    /// as if none was stored. Anyone on the machine could read the others.
+    #[test]
+    fn an_export_holds_every_picture_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("[store]\ndir = \"{}\"", dir.path().join("state").display());
+        let config = check::config("", raw::read("", &text, std::iter::empty()).unwrap()).unwrap();
+        let collection = CollectionName::new("staff").unwrap();
+        let store = Database::open(&config.store).unwrap();
+        store.commit(&Change::CreateCollection { name: collection.clone() }).unwrap();
+        let picture: Arc<[u8]> = vec![0xFF; PICTURE_BYTES].into();
+        let replace = || ImageChange::Replace(Arc::clone(&picture));
+        let persons = (0..20).map(|n| (person(&format!("&id={n}")), replace())).collect();
+        store.commit(&Change::PutPersons { collection, persons }).unwrap();
+        drop(store);
+
+        let out = dir.path().join("export");
+        let mut api = Api::open_without_models(&config).unwrap();
+        export(&mut api, "staff", &out).unwrap();
+        let pictures = (1..=20).map(|n| out.join(format!("{n:06}/face.jpg")));
+        for file in pictures {
+            assert_eq!(fs::metadata(&file).unwrap().len(), PICTURE_BYTES as u64, "{file:?}");
+        }
+        assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o700);
+    }
 }

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::api::Api;
+use crate::cli::api::{Api, is_refusal};
 use crate::cli::output::{json, line};
 use crate::config::Config;
 
@@ -58,6 +58,7 @@ pub fn run(args: &SearchArgs, config: &Config) -> anyhow::Result<ExitCode> {
         match api.send("POST", "/face-search", Some(body)) {
             Ok(answer) if args.json => answers.push(json!({"file": shown, "results": answer})),
             Ok(answer) => print_results(&shown, &answer),
+            Err(error) if !is_refusal(&error) => return Err(error),
             Err(error) => {
                 failed = true;
                 if args.json {

@@ -5,6 +5,7 @@
 //! `true`, `[640, 480]`), else as text. `docs/ref/config.md` lists every key; a test compares it
 //! with the defaults below.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -324,6 +325,20 @@ pub fn load(
     check::config(&name, raw)
 }
 
+/// The variables of the process that may be overrides. A variable of another program may hold any
+/// bytes; one of ours must be text.
+pub fn environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let own = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    own.filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
+        .map(|(variable, value)| match value.into_string() {
+            Ok(value) => Ok((variable, value)),
+            Err(_) => Err(ConfigError::Environment { variable, reason: "is not UTF-8".into() }),
+        })
+        .collect()
+}
+
 /// The keys as written in `text`, with the environment laid over them.
 pub fn read(
     file: &str,
@@ -488,6 +503,23 @@ mod tests {
             let message = meant_with("", &[(variable, value)]).unwrap_err().to_string();
             assert!(message.contains(variable), "{message}");
         }
+    }
+
+    /// Any variable that is not UTF-8, of whatever program, ended every command with a panic.
+    #[test]
+    fn a_variable_that_is_not_text_is_refused_only_if_it_is_ours() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let bytes = || OsString::from_vec(vec![0xff]);
+        let foreign = [
+            (OsString::from("LS_COLORS"), bytes()),
+            (bytes(), OsString::from("x")),
+            ("FACELATCH_HTTP__TLS".into(), "false".into()),
+        ];
+        let ours = environment(foreign.into_iter()).unwrap();
+        assert_eq!(ours, [("FACELATCH_HTTP__TLS".to_string(), "false".to_string())]);
+        let wrong = [(OsString::from("FACELATCH_STORE__DIR"), bytes())];
+        let message = environment(wrong.into_iter()).unwrap_err().to_string();
+        assert!(message.contains("FACELATCH_STORE__DIR"), "{message}");
     }
 
     #[test]

@@ -58,12 +58,34 @@ pub fn loader(_models: &ModelsConfig) -> anyhow::Result<Box<dyn ModelLoader>> {
     Err(crate::inference::InferenceError::Runtime { reason }.into())
 }
 
+/// Opens the store for work that needs no models, such as the keys': it is then quick, and goes on
+/// when a model file is damaged. Whoever asks for recognition is told that there is none.
+pub fn assemble_without_models(
+    config: &Config,
+    surroundings: Surroundings,
+) -> anyhow::Result<Assembly> {
+    let reason = "this command loads no models".to_string();
+    assemble_on(Database::open(&config.store)?, config, surroundings, unavailable(reason))
+}
+
 /// Opens the store and loads the models. A store that cannot be opened and a model file that is
 /// not the one in the manifest are errors; models or a runtime that are missing leave a service
 /// that does everything else.
 pub fn assemble(config: &Config, surroundings: Surroundings) -> anyhow::Result<Assembly> {
-    let store: Arc<dyn Store> = Arc::new(Database::open(&config.store)?);
-    let (recognition, model, dimension) = recognition(&config.models)?;
+    let store = Database::open(&config.store)?;
+    assemble_on(store, config, surroundings, recognition(&config.models)?)
+}
+
+/// The pool, and the model whose templates are searched with their number of components.
+type Recognising = (Recognition, EmbeddingModelId, usize);
+
+fn assemble_on(
+    store: Database,
+    config: &Config,
+    surroundings: Surroundings,
+    (recognition, model, dimension): Recognising,
+) -> anyhow::Result<Assembly> {
+    let store: Arc<dyn Store> = Arc::new(store);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let roster = Arc::new(Roster::open(Arc::clone(&store), clock, model, dimension)?);
     let service = Arc::new(Service::new(
@@ -78,14 +100,16 @@ pub fn assemble(config: &Config, surroundings: Surroundings) -> anyhow::Result<A
     Ok(Assembly { store, roster, recognition, service })
 }
 
-/// The pool, and the model whose templates are searched.
-fn recognition(models: &ModelsConfig) -> anyhow::Result<(Recognition, EmbeddingModelId, usize)> {
+/// No template has this model, so nobody is found, and nobody is lost.
+fn unavailable(reason: String) -> Recognising {
+    (Recognition::Unavailable { reason }, EmbeddingModelId(String::new()), 1)
+}
+
+fn recognition(models: &ModelsConfig) -> anyhow::Result<Recognising> {
     let pack = match pack(models) {
         Ok(pack) => pack,
         Err(error @ (ManifestError::NotInstalled { .. } | ManifestError::Unreadable { .. })) => {
-            // No template has this model, so nobody is found, and nobody is lost.
-            let unknown = EmbeddingModelId(String::new());
-            return Ok((Recognition::Unavailable { reason: error.to_string() }, unknown, 1));
+            return Ok(unavailable(error.to_string()));
         }
         Err(error) => return Err(error).context("the models are refused"),
     };

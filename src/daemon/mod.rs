@@ -65,12 +65,14 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
 fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     info!(version = env!("CARGO_PKG_VERSION"), device = config.device.name, "starting");
     let _entered = runtime.enter();
-    let mut signals = Signals::new().context("signals cannot be handled")?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let device = Arc::new(Device::new(Arc::clone(&metrics)));
     let surroundings =
         Surroundings { status: Arc::clone(&device) as Arc<_>, metrics: Arc::clone(&metrics) };
     let assembly = assemble(config, surroundings)?;
+    // Until here a signal ends the process at once: opening a large store and loading models take
+    // longer than a stop may, and nothing is open that minds.
+    let mut signals = Signals::new().context("signals cannot be handled")?;
     announce_models(&assembly);
     announce_first_key(&assembly.roster)?;
     let server =

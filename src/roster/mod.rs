@@ -320,11 +320,11 @@ impl Roster {
         self.make_key(name, scopes)
     }
 
-    /// Makes an admin key if there is no key at all, which is so at the first start. The caller
-    /// shows it once.
+    /// Makes an admin key if no key may administer, which is so at the first start, also after
+    /// keys for clients were made on the command line. The caller shows it once.
     pub fn ensure_admin_key(&self) -> Result<Option<(KeyRecord, String)>, RosterError> {
         let _writer = self.writing();
-        if !self.snapshot.load().keys.is_empty() {
+        if self.keys().iter().any(|record| record.scopes.contains(&Scope::Admin)) {
             return Ok(None);
         }
         self.make_key("admin", &[Scope::Admin]).map(Some)
@@ -830,6 +830,18 @@ mod tests {
         assert_eq!(later.ensure_admin_key().unwrap(), None);
         assert_eq!(later.authenticate(&key), Some(record.clone()));
         assert!(!format!("{record:?}").contains(&key));
+    }
+
+    /// A search key was made on the command line before the daemon first ran; then no admin key was
+    /// made, and nobody could administer over HTTP.
+    #[test]
+    fn the_first_start_makes_an_admin_key_beside_a_search_key_made_before() {
+        let Bench { roster, .. } = bench();
+        roster.add_key("reception", &[Scope::Search]).unwrap();
+        let (record, _) = roster.ensure_admin_key().unwrap().expect("an admin key");
+        assert_eq!(record.scopes, [Scope::Admin]);
+        assert_eq!(roster.ensure_admin_key().unwrap(), None);
+        assert_eq!(roster.keys().len(), 2);
     }
 
     #[test]

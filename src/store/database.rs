@@ -269,15 +269,16 @@ impl Database {
     }
 
     fn replace_live(&self, next: Option<redb::Database>) {
-        let previous = {
-            let mut guard = self.live.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *guard, next)
-        };
-        // Closing a database whose medium failed can fail only in the same way.
+        let mut guard = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let previous = std::mem::replace(&mut *guard, next);
+        // Closed before anyone can open it anew: the file is locked until then, and would be taken
+        // for another process's. Closing a database whose medium failed can fail only in the same
+        // way.
         let _ = guarded(|| {
             drop(previous);
             Ok(())
         });
+        drop(guard);
     }
 
     fn read<T>(

@@ -22,6 +22,8 @@ struct State {
     fresh: Option<Image>,
     faults: Faults,
     operations: u64,
+    /// Called whenever a file is about to be closed.
+    closing: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -38,6 +40,8 @@ type Image = Arc<Mutex<ImageState>>;
 
 #[derive(Debug, Default)]
 struct ImageState {
+    /// An open file refuses to be opened again, as the lock of a file does.
+    opened: bool,
     written: Vec<u8>,
     durable: Vec<u8>,
     /// What happened since the last synchronisation, in order.
@@ -110,7 +114,7 @@ impl Disk {
                 }
             }
             let (written, durable) = (bytes.clone(), bytes);
-            Arc::new(Mutex::new(ImageState { written, durable, pending: Vec::new() }))
+            Arc::new(Mutex::new(ImageState { written, durable, ..ImageState::default() }))
         };
         let state = self.state();
         let live = state.live.as_ref().map(&mut cut);
@@ -138,8 +142,17 @@ impl Disk {
         }
     }
 
-    fn backend(&self, image: Image) -> Backend {
-        Backend { disk: self.clone(), image }
+    /// Before a file is closed, `hook` is called.
+    pub fn on_close(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.state().closing = Some(Arc::new(hook));
+    }
+
+    /// Opens a file for writing, which takes its lock.
+    fn backend(&self, image: Image) -> Result<Backend, redb::DatabaseError> {
+        if std::mem::replace(&mut image.lock().unwrap().opened, true) {
+            return Err(redb::DatabaseError::DatabaseAlreadyOpen);
+        }
+        Ok(Backend { disk: self.clone(), image, locks: true })
     }
 }
 
@@ -162,18 +175,19 @@ impl Medium for Disk {
 
     fn peek(&self, builder: &redb::Builder) -> Result<ReadOnlyDatabase, redb::DatabaseError> {
         let live = self.operate()?.live.clone().expect("asked for only if it exists");
-        builder.open_read_only_with_backend(self.backend(live))
+        let backend = Backend { disk: self.clone(), image: live, locks: false };
+        builder.open_read_only_with_backend(backend)
     }
 
     fn open(&self, builder: &redb::Builder) -> Result<redb::Database, redb::DatabaseError> {
         let live = self.operate()?.live.clone().expect("asked for only if it exists");
-        builder.create_with_backend(self.backend(live))
+        builder.create_with_backend(self.backend(live)?)
     }
 
     fn create_fresh(&self, builder: &redb::Builder) -> Result<redb::Database, redb::DatabaseError> {
         let image = Image::default();
         self.operate()?.fresh = Some(Arc::clone(&image));
-        builder.create_with_backend(self.backend(image))
+        builder.create_with_backend(self.backend(image)?)
     }
 
     fn promote_fresh(&self) -> io::Result<()> {
@@ -192,6 +206,19 @@ impl Medium for Disk {
 struct Backend {
     disk: Disk,
     image: Image,
+    locks: bool,
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        if self.locks {
+            let hook = self.disk.state().closing.clone();
+            if let Some(hook) = hook {
+                hook();
+            }
+            self.image.lock().unwrap().opened = false;
+        }
+    }
 }
 
 impl std::fmt::Debug for Backend {

@@ -1,5 +1,10 @@
 //! Media that fail for a while: an error tells the truth, and the next call goes on.
 
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
 use crate::store::database::tests::disk::{Disk, Survival};
 use crate::store::database::tests::{create, event, name, person, picture, put};
 use crate::store::{Change, Contents, ImageChange, Store, StoreError};
@@ -71,6 +76,36 @@ fn a_medium_that_stays_away_gives_errors_until_it_is_back() {
     assert_eq!(store.load().unwrap().collections[0].1.len(), 1);
     let image = store.image(&name("staff"), &person("7", "").id).unwrap();
     assert_eq!(image.unwrap(), [1; 9000]);
+}
+
+/// A failed handle was closed after others could already open the file anew. They found it locked
+/// by this very process and were told that another one uses the store; a commit that had got
+/// through was answered as if it had not.
+#[test]
+fn a_reader_that_comes_while_a_failed_handle_is_closed_waits_for_it() {
+    let disk = Disk::default();
+    let store = disk.open_store(10).unwrap();
+    store.commit(&create("staff")).unwrap();
+    let (closing, closes) = mpsc::channel();
+    let (answered, answers) = mpsc::channel();
+    let (closing, answers) = (Mutex::new(closing), Mutex::new(answers));
+    disk.on_close(move || {
+        // The reader cannot answer before the handle is closed, so this ends by its time limit.
+        let _ = closing.lock().unwrap().send(());
+        let _ = answers.lock().unwrap().recv_timeout(Duration::from_millis(300));
+    });
+    thread::scope(|scope| {
+        let store = &store;
+        let reader = scope.spawn(move || {
+            closes.recv().unwrap();
+            let read = store.load();
+            let _ = answered.send(());
+            read
+        });
+        disk.fail(0, 1);
+        assert!(is_io(&store.commit(&create("other"))));
+        assert_eq!(collections(&reader.join().unwrap().unwrap()), ["staff"]);
+    });
 }
 
 #[test]
