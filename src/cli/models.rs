@@ -125,6 +125,9 @@ fn run_install(
                 0 => writeln!(io::stdout(), "pack `{pack}` is inside the binary, nothing to do")?,
                 _ => writeln!(io::stdout(), "pack `{pack}`: {count} files are in {dir}")?,
             }
+            if let Some(name) = args.embedding.as_ref().filter(|own| configured != Some(own)) {
+                writeln!(io::stdout(), "to use `{name}`, set models.embedding = \"{name}\"")?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {

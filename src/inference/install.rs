@@ -410,7 +410,8 @@ fn missing_text(pack: &str, missing: &[Missing]) -> String {
     }
     lines.push(format!(
         "Put each file in the place named above, or all of them, under any names, in one folder \
-         and run `facelatch models install --pack {pack} --from FOLDER`"
+         and run `facelatch models install --pack {pack} --from FOLDER`; with `--embedding NAME`, \
+         the other embeddings of the pack may be missing"
     ));
     lines.join("\n")
 }
@@ -552,6 +553,7 @@ mod tests {
             &places[1],
             "absent: there is no such folder",
             "--from FOLDER",
+            "--embedding NAME",
         ];
         for part in expected {
             assert!(text.contains(part), "`{part}` is not in:\n{text}");
