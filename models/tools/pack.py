@@ -41,6 +41,7 @@ class Entry:
     name: str
     file: str
     sha256: str
+    alternates: tuple[str, ...]
     source_file: str | None
     source_sha256: str | None
     input: Input
@@ -60,6 +61,7 @@ def entry(name: str) -> Entry:
         name=name,
         file=model["file"],
         sha256=model["sha256"],
+        alternates=tuple(other["sha256"] for other in model.get("alternate", [])),
         source_file=source.get("file"),
         source_sha256=source.get("sha256"),
         input=_input(model["input"]),

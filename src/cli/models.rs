@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::ModelsConfig;
 use crate::inference::download::Downloader;
+use crate::inference::entries::AlternateEntry;
 use crate::inference::entries::ModelEntry;
 use crate::inference::install::{
     Consent, InstallError, InstallRequest, Outcome, Progress, install,
@@ -27,6 +28,7 @@ const DEVELOPMENT_SOURCE: &str = "../shared/models";
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   facelatch models install
+  facelatch models install --embedding mobilefacenet
   facelatch models install --from /media/usb/models
   facelatch models install --pack noncommercial --accept-licence
   facelatch models verify")]
@@ -55,6 +57,10 @@ struct InstallArgs {
     /// Name of the pack: standard, noncommercial [default: the configured one].
     #[arg(long)]
     pack: Option<String>,
+    /// The embedding that has to be there; those of the pack that are not chosen may be missing
+    /// [default: the configured one, else all of the pack].
+    #[arg(long, value_name = "NAME")]
+    embedding: Option<String>,
     /// Folder to look in first; after it come the one in `FACELATCH_MODELS`,
     /// ../shared/models and upstream.
     #[arg(long, value_name = "DIR")]
@@ -94,8 +100,12 @@ fn run_install(
         .collect();
     fallbacks.push(DEVELOPMENT_SOURCE.into());
     let downloader = (!args.offline).then(Downloader::default);
+    let pack = args.pack.as_deref().unwrap_or(&config.pack);
+    // The configured embedding belongs to the configured pack.
+    let configured = config.embedding.as_deref().filter(|_| pack == config.pack);
     let request = InstallRequest {
-        pack: args.pack.as_deref().unwrap_or(&config.pack),
+        pack,
+        embedding: args.embedding.as_deref().or(configured),
         dir: &config.dir,
         from: args.from.as_deref(),
         fallbacks: &fallbacks,
@@ -113,14 +123,19 @@ fn run_install(
             let count = files.iter().filter(|(_, how)| *how != Outcome::Embedded).count();
             match count {
                 0 => writeln!(io::stdout(), "pack `{pack}` is inside the binary, nothing to do")?,
-                _ => writeln!(io::stdout(), "pack `{pack}`: all {count} files are in {dir}")?,
+                _ => writeln!(io::stdout(), "pack `{pack}`: {count} files are in {dir}")?,
+            }
+            if let Some(name) = args.embedding.as_ref().filter(|own| configured != Some(own)) {
+                writeln!(io::stdout(), "to use `{name}`, set models.embedding = \"{name}\"")?;
             }
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
             writeln!(io::stderr(), "facelatch: {error}")?;
             Ok(match error {
-                InstallError::Manifest(ManifestError::UnknownPack { .. })
+                InstallError::Manifest(
+                    ManifestError::UnknownPack { .. } | ManifestError::UnknownEmbedding { .. },
+                )
                 | InstallError::NotAccepted { .. }
                 | InstallError::NoSuchFolder { .. } => ExitCode::from(EXIT_USAGE),
                 _ => ExitCode::FAILURE,
@@ -129,15 +144,39 @@ fn run_install(
     }
 }
 
-/// State of one file on disk.
-fn state(pack: &str, model: &ModelEntry, config: &ModelsConfig) -> Result<&'static str, String> {
+/// State of one file on disk, when it is not wrong.
+enum State<'a> {
+    Embedded,
+    Installed,
+    /// Installed as one of the alternates.
+    Alternate(&'a AlternateEntry),
+    Missing,
+}
+
+impl State<'_> {
+    /// The word for lists.
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Installed => "installed",
+            Self::Alternate(_) => "alternate",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+fn state<'a>(
+    pack: &str,
+    model: &'a ModelEntry,
+    config: &ModelsConfig,
+) -> Result<State<'a>, String> {
     if is_embedded(model) {
-        return Ok("embedded");
+        return Ok(State::Embedded);
     }
     match read_checked(pack, &config.dir.join(&model.file), model) {
-        Ok(_) => Ok("installed"),
+        Ok(file) => Ok(file.alternate.map_or(State::Installed, State::Alternate)),
         Err(ManifestError::Unreadable { .. }) if !config.dir.join(&model.file).exists() => {
-            Ok("missing")
+            Ok(State::Missing)
         }
         Err(error) => Err(error.to_string()),
     }
@@ -149,10 +188,16 @@ fn inventory(manifest: &Manifest, config: &ModelsConfig) -> Value {
         let models = manifest.models_of(name).unwrap_or_default();
         let files = models.into_iter().map(|(model, entry)| {
             let state = state(name, entry, config);
+            let found = match &state {
+                Ok(State::Embedded | State::Installed) => Some(&entry.sha256),
+                Ok(State::Alternate(alternate)) => Some(&alternate.sha256),
+                Ok(State::Missing) | Err(_) => None,
+            };
             json!({
                 "model": model, "file": entry.file, "size": entry.size, "sha256": entry.sha256,
+                "alternates": entry.alternate, "installed_sha256": found,
                 "licence": entry.licence, "upstream": entry.upstream, "url": entry.url,
-                "made_by": entry.made_by, "state": state.as_ref().map_or("wrong", |text| *text),
+                "made_by": entry.made_by, "state": state.as_ref().map_or("wrong", State::word),
                 "problem": state.err(),
             })
         });
@@ -186,7 +231,8 @@ fn print_list(manifest: &Manifest, config: &ModelsConfig) -> anyhow::Result<Exit
     for (name, pack) in manifest.packs() {
         writeln!(out, "\n{name}: {}\n  licence: {}", pack.summary, pack.licence)?;
         for (model, entry) in manifest.models_of(name)? {
-            let state = state(name, entry, config).unwrap_or("WRONG");
+            let state = state(name, entry, config);
+            let state = state.as_ref().map_or("WRONG", State::word);
             let (size, licence) = (megabytes(entry.size), &entry.licence);
             writeln!(out, "  {model:20} {state:10} {size:>9}  {licence}")?;
         }
@@ -206,12 +252,17 @@ fn verify(manifest: &Manifest, config: &ModelsConfig) -> anyhow::Result<ExitCode
             }
             seen.push(name);
             // `file` hashes embedded files too.
+            let checked = manifest.file(pack, name, &config.dir).map_err(|error| error.to_string());
             let outcome = match state(pack, model, config) {
-                Ok("missing") => continue,
-                Ok(_) => manifest.file(pack, name, &config.dir).map_err(|error| error.to_string()),
+                Ok(State::Missing) => continue,
+                Ok(state) => checked.map(|_| state),
                 Err(problem) => Err(problem),
             };
             match outcome {
+                Ok(State::Alternate(alternate)) => {
+                    right += 1;
+                    writeln!(out, "ok     {} (alternate: {})", model.file, alternate.made_by)?;
+                }
                 Ok(_) => {
                     right += 1;
                     writeln!(out, "ok     {}", model.file)?;
@@ -295,6 +346,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::inference::manifest::fixture;
 
     #[derive(Parser)]
     struct Line {
@@ -338,6 +390,7 @@ mod tests {
             (&["m", "verify"], damaged.path(), "standard", &failure),
             (&["m", "install"], empty.path(), "builtin", &success),
             (&["m", "install", "--pack", "huge"], empty.path(), "standard", &usage),
+            (&["m", "install", "--embedding", "huge"], empty.path(), "standard", &usage),
             (&["m", "install", "--pack", "noncommercial"], empty.path(), "standard", &usage),
             (&["m", "install", "--from", nowhere], empty.path(), "standard", &usage),
         ];
@@ -365,6 +418,35 @@ mod tests {
         // A file that recognition does not load is checked as well.
         fs::write(folder.path().join("standard/facemesh_v2_478.onnx"), b"").unwrap();
         assert_eq!(exit_code(&["m", "verify"], &config), format!("{:?}", ExitCode::FAILURE));
+    }
+
+    #[test]
+    fn an_alternate_is_listed_as_such_with_its_own_hash_and_passes_verify() {
+        let manifest = fixture::manifest(&[]);
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), "standard");
+        fs::create_dir(folder.path().join("standard")).unwrap();
+        for (name, file) in fixture::FILES {
+            fs::write(folder.path().join(file), fixture::bytes(name)).unwrap();
+        }
+        let place = folder.path().join("standard/embedding.onnx");
+        let listed = |key: &str| {
+            let inventory = inventory(&manifest, &config);
+            let packs = inventory["packs"].as_array().unwrap();
+            let pack = packs.iter().find(|pack| pack["name"] == "standard").unwrap();
+            pack["files"][1][key].clone()
+        };
+        let verified = || format!("{:?}", verify(&manifest, &config).unwrap());
+        assert_eq!(listed("state"), "installed");
+        assert_eq!(listed("installed_sha256"), listed("sha256"));
+        fs::write(&place, fixture::alternate_bytes()).unwrap();
+        assert_eq!(listed("state"), "alternate");
+        assert_eq!(listed("installed_sha256"), listed("alternates")[0]["sha256"]);
+        assert_eq!(verified(), format!("{:?}", ExitCode::SUCCESS));
+        fs::write(&place, b"neither of the two").unwrap();
+        assert_eq!(listed("state"), "wrong");
+        assert_eq!(listed("installed_sha256"), Value::Null);
+        assert_eq!(verified(), format!("{:?}", ExitCode::FAILURE));
     }
 
     #[test]

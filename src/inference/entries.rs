@@ -66,6 +66,9 @@ pub struct ModelEntry {
     pub made_by: Option<String>,
     /// What it is made of.
     pub source: Option<Source>,
+    /// Files that are accepted in its place, numerically equal to it.
+    #[serde(default)]
+    pub alternate: Vec<AlternateEntry>,
     /// What goes in.
     pub input: InputEntry,
     /// Names of the outputs.
@@ -100,6 +103,19 @@ pub struct Source {
     pub sha256: String,
     /// Address, where it is known to hold this file.
     pub url: Option<String>,
+}
+
+/// Another file of a model: other bytes, equal numbers. It shares everything but these fields with
+/// the main file, its identity included.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlternateEntry {
+    /// Size in bytes.
+    pub size: u64,
+    /// Lower-case hex SHA-256.
+    pub sha256: String,
+    /// What makes it.
+    pub made_by: String,
 }
 
 /// The input tensor of a model.
@@ -165,6 +181,17 @@ impl InputEntry {
 }
 
 impl ModelEntry {
+    /// The hashes that its file may have, the main one first.
+    pub fn hashes(&self) -> impl Iterator<Item = &str> {
+        let alternates = self.alternate.iter().map(|alternate| alternate.sha256.as_str());
+        std::iter::once(self.sha256.as_str()).chain(alternates)
+    }
+
+    /// The sizes in bytes that its file may have, the main one first.
+    pub fn sizes(&self) -> impl Iterator<Item = u64> {
+        std::iter::once(self.size).chain(self.alternate.iter().map(|alternate| alternate.size))
+    }
+
     /// Why the entry cannot be meant, if so.
     pub fn check(&self) -> Result<(), String> {
         let is_plain = |part: Component| matches!(part, Component::Normal(_));
@@ -174,12 +201,12 @@ impl ModelEntry {
         let is_hash = |hash: &str| {
             hash.len() == 64 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         };
-        let hashes = std::iter::once(&self.sha256).chain(self.source.iter().map(|s| &s.sha256));
-        if let Some(hash) = hashes.into_iter().find(|hash| !is_hash(hash)) {
+        let source = self.source.iter().map(|source| source.sha256.as_str());
+        if let Some(hash) = self.hashes().chain(source).find(|hash| !is_hash(hash)) {
             return Err(format!("`{hash}` is not a SHA-256 in lower-case hex"));
         }
-        if self.size == 0 || self.size > MODEL_BYTES_MAX {
-            return Err(format!("size {} is not within 1..={MODEL_BYTES_MAX}", self.size));
+        if let Some(size) = self.sizes().find(|size| !(1..=MODEL_BYTES_MAX).contains(size)) {
+            return Err(format!("size {size} is not within 1..={MODEL_BYTES_MAX}"));
         }
         if self.outputs.is_empty() {
             return Err("names no output".into());

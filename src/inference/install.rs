@@ -3,19 +3,20 @@
 //! Promises: a file gets its name only after its SHA-256 was compared, by an atomic rename, so a
 //! reader never sees a half; correct files are kept, so repeating it is harmless; one install at a
 //! time in one folder. What cannot be had is told file by file, with the place where it belongs.
+//! Where an embedding was chosen, the others of the pack are brought if they can be had; lacking
+//! them is no failure, since nothing loads them.
 
 use std::cell::OnceCell;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::inference::download::{DownloadError, Downloader};
 use crate::inference::entries::ModelEntry;
-use crate::inference::manifest::{Manifest, ManifestError, is_embedded, read_checked};
+use crate::inference::manifest::{CheckedFile, Manifest, ManifestError, is_embedded, read_checked};
 
 /// How deep a source folder is searched for a file by its hash.
 const SOURCE_DEPTH_MAX: usize = 4;
@@ -27,6 +28,8 @@ const SOURCE_FILES_MAX: usize = 10_000;
 pub struct InstallRequest<'a> {
     /// Name of the pack.
     pub pack: &'a str,
+    /// The one embedding that has to be there; `None` asks for all of the pack.
+    pub embedding: Option<&'a str>,
     /// The models folder.
     pub dir: &'a Path,
     /// Folder that the user named; it has to exist.
@@ -91,6 +94,8 @@ pub struct Missing {
     pub size: u64,
     /// Lower-case hex SHA-256.
     pub sha256: String,
+    /// Other files that are accepted there: size in bytes, SHA-256 and what makes each.
+    pub alternates: Vec<(u64, String, String)>,
     /// What was tried and how it ended, and how the file can be made.
     pub notes: Vec<String>,
 }
@@ -146,6 +151,13 @@ pub fn install(
     progress: &mut dyn Progress,
 ) -> Result<Vec<(String, Outcome)>, InstallError> {
     let pack = manifest.pack_entry(request.pack)?;
+    if let Some(chosen) = request.embedding {
+        manifest.check_embedding(request.pack, chosen)?;
+    }
+    let needless = |name: &str| {
+        request.embedding.is_some_and(|chosen| chosen != name)
+            && pack.embeddings.iter().any(|own| own == name)
+    };
     if let (Some(terms), Consent::NotGiven) = (&pack.must_accept, request.consent) {
         let (pack, terms) = (request.pack.to_string(), terms.clone());
         return Err(InstallError::NotAccepted { pack, terms });
@@ -161,11 +173,12 @@ pub fn install(
     let folders = request.from.into_iter().chain(request.fallbacks.iter().map(PathBuf::as_path));
     let sources: Vec<SourceFolder> = folders.map(SourceFolder::new).collect();
     let (mut outcomes, mut missing) = (Vec::new(), Vec::new());
-    for (_, model) in models {
+    for (name, model) in models {
         let outcome = bring(request, &sources, model, progress)?;
         progress.done(&model.file, outcome.as_ref().ok());
         match outcome {
             Ok(outcome) => outcomes.push((model.file.clone(), outcome)),
+            Err(_) if needless(name) => {}
             Err(lack) => missing.push(lack),
         }
     }
@@ -197,11 +210,12 @@ fn bring(
     let mut notes = Vec::new();
     for source in sources {
         match source.find(request.pack, model) {
-            Ok((path, bytes)) => {
-                progress.transfer(&model.file, model.size, &path.display().to_string());
+            Ok((path, CheckedFile { bytes, .. })) => {
+                let size = bytes.len() as u64;
+                progress.transfer(&model.file, size, &path.display().to_string());
                 let part = part_path(&place)?;
                 fs::write(&part, &bytes).map_err(|error| write_error(&part, &error))?;
-                progress.position(model.size);
+                progress.position(size);
                 put_in_place(&part, &place)?;
                 return Ok(Ok(Outcome::Copied(path)));
             }
@@ -215,7 +229,15 @@ fn bring(
         }
     }
     notes.extend(origin_notes(model));
-    Ok(Err(Missing { place, size: model.size, sha256: model.sha256.clone(), notes }))
+    let others = model.alternate.iter();
+    let alternates = others.map(|other| (other.size, other.sha256.clone(), other.made_by.clone()));
+    Ok(Err(Missing {
+        place,
+        size: model.size,
+        sha256: model.sha256.clone(),
+        alternates: alternates.collect(),
+        notes,
+    }))
 }
 
 /// Downloads, checks and puts in place. A wrong file is deleted; when its beginning came from an
@@ -267,7 +289,11 @@ impl SourceFolder {
     }
 
     /// The file by its path in the manifest, by its name, or by its hash.
-    fn find(&self, pack: &str, model: &ModelEntry) -> Result<(PathBuf, Arc<[u8]>), String> {
+    fn find<'a>(
+        &self,
+        pack: &str,
+        model: &'a ModelEntry,
+    ) -> Result<(PathBuf, CheckedFile<'a>), String> {
         if !self.root.is_dir() {
             return Err(format!("{}: there is no such folder", self.root.display()));
         }
@@ -276,7 +302,7 @@ impl SourceFolder {
         let mut note = format!("{}: not there", self.root.display());
         for path in named.into_iter().flatten().map(|name| self.root.join(name)) {
             match read_checked(pack, &path, model) {
-                Ok(bytes) => return Ok((path, bytes)),
+                Ok(file) => return Ok((path, file)),
                 Err(error @ ManifestError::Mismatch { .. }) => {
                     note = format!("{}: {}", path.display(), found_text(&error));
                 }
@@ -284,7 +310,7 @@ impl SourceFolder {
             }
         }
         let files = self.files.get_or_init(|| list_files(&self.root));
-        let sized = files.iter().filter(|(_, size)| *size == model.size);
+        let sized = files.iter().filter(|(_, size)| model.sizes().any(|own| own == *size));
         let mut right = sized
             .filter_map(|(path, _)| Some((path.clone(), read_checked(pack, path, model).ok()?)));
         right.next().ok_or(note)
@@ -377,11 +403,15 @@ fn missing_text(pack: &str, missing: &[Missing]) -> String {
     for file in missing {
         let place = file.place.display();
         lines.push(format!("  {place} ({} bytes, SHA-256 {})", file.size, file.sha256));
+        lines.extend(file.alternates.iter().map(|(size, sha256, made_by)| {
+            format!("    or what {made_by} makes ({size} bytes, SHA-256 {sha256})")
+        }));
         lines.extend(file.notes.iter().map(|note| format!("    {note}")));
     }
     lines.push(format!(
         "Put each file in the place named above, or all of them, under any names, in one folder \
-         and run `facelatch models install --pack {pack} --from FOLDER`"
+         and run `facelatch models install --pack {pack} --from FOLDER`; with `--embedding NAME`, \
+         the other embeddings of the pack may be missing"
     ));
     lines.join("\n")
 }
@@ -414,6 +444,7 @@ mod tests {
         folder: tempfile::TempDir,
         downloader: Option<Downloader>,
         consent: Consent,
+        embedding: Option<&'static str>,
     }
 
     impl Bench {
@@ -426,6 +457,7 @@ mod tests {
                 folder,
                 downloader: Some(Downloader::direct()),
                 consent: Consent::Given,
+                embedding: None,
             }
         }
 
@@ -441,6 +473,7 @@ mod tests {
         fn run(&self) -> (Result<(), InstallError>, Vec<String>) {
             let request = InstallRequest {
                 pack: "standard",
+                embedding: self.embedding,
                 dir: &self.path("models"),
                 from: Some(&self.path("source")),
                 fallbacks: &[self.path("absent"), self.path("second")],
@@ -520,11 +553,82 @@ mod tests {
             &places[1],
             "absent: there is no such folder",
             "--from FOLDER",
+            "--embedding NAME",
         ];
         for part in expected {
             assert!(text.contains(part), "`{part}` is not in:\n{text}");
         }
         assert!(!text.contains("embedding.onnx"));
+    }
+
+    #[test]
+    fn an_alternate_is_taken_by_name_and_by_hash_and_kept_and_the_main_file_goes_first() {
+        let bench = Bench::new(&[]);
+        bench.put("source/detector.onnx", &fixture::bytes("detector"));
+        bench.put("source/embedding.onnx", &fixture::alternate_bytes());
+        bench.put("source/pad.onnx", &fixture::bytes("pad"));
+        bench.run().0.unwrap();
+        let installed = bench.path("models/standard/embedding.onnx");
+        assert_eq!(fs::read(&installed).unwrap(), fixture::alternate_bytes());
+        bench.put("source/embedding.onnx", &fixture::bytes("embedding"));
+        let (outcome, told) = bench.run();
+        outcome.unwrap();
+        assert!(told.iter().all(|line| line.ends_with("already there")), "{told:?}");
+
+        fs::remove_file(&installed).unwrap();
+        fs::remove_file(bench.path("source/embedding.onnx")).unwrap();
+        bench.put("second/made/anything.bin", &fixture::alternate_bytes());
+        let (outcome, told) = bench.run();
+        outcome.unwrap();
+        assert!(told[1].ends_with("made/anything.bin"), "{told:?}");
+        assert_eq!(fs::read(&installed).unwrap(), fixture::alternate_bytes());
+
+        fs::remove_file(&installed).unwrap();
+        let mut flipped = fixture::alternate_bytes();
+        flipped[3] ^= 1;
+        bench.put("second/made/anything.bin", &flipped);
+        let text = bench.run().0.unwrap_err().to_string();
+        let expected = format!(
+            "or what the converter makes ({} bytes, SHA-256 {})",
+            fixture::alternate_bytes().len(),
+            crate::inference::manifest::sha256_hex(&fixture::alternate_bytes()),
+        );
+        assert!(text.contains(&expected), "{text}");
+        assert!(!installed.exists(), "one flipped bit makes it no alternate");
+    }
+
+    #[test]
+    fn with_a_chosen_embedding_the_others_may_be_missing() {
+        let mut bench = Bench::new(&[]);
+        for name in ["detector", "pad", "second"] {
+            bench.put(&format!("source/{name}.onnx"), &fixture::bytes(name));
+        }
+        let text = fixture::text(&[]);
+        let block =
+            &text[text.find("[model.embedding]").unwrap()..text.find("[model.pad]").unwrap()];
+        let block =
+            block[..block.find("alternate").unwrap()].replace("embedding.onnx", "second.onnx");
+        let block = block
+            .replace("[model.embedding]", "[model.second]")
+            .replace(&fixture::sha256("embedding"), &fixture::sha256("second"));
+        let block = block.replace(
+            &format!("size = {}", fixture::bytes("embedding").len()),
+            &format!("size = {}", fixture::bytes("second").len()),
+        );
+        let text = text
+            .replace("['embedding']", "['embedding', 'second']")
+            .replace("[model.pad]", &format!("{block}\n[model.pad]"));
+        bench.manifest = Manifest::parse(&text).unwrap();
+        let lacking = bench.run().0.unwrap_err().to_string();
+        assert!(lacking.contains("1 files") && lacking.contains("embedding.onnx"), "{lacking}");
+        bench.embedding = Some("second");
+        let (outcome, told) = bench.run();
+        outcome.unwrap();
+        assert!(told.contains(&"standard/embedding.onnx: missing".to_string()), "{told:?}");
+        bench.manifest.pack("standard", Some("second"), &bench.path("models")).expect("it loads");
+        bench.embedding = Some("huge");
+        let refused = bench.run().0.unwrap_err().to_string();
+        assert!(refused.contains("choose one of `embedding`, `second`"), "{refused}");
     }
 
     fn download(script: Vec<Vec<u8>>, part: &[u8]) -> (Bench, Result<(), InstallError>) {
@@ -594,6 +698,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut request = InstallRequest {
             pack: "noncommercial",
+            embedding: None,
             dir: folder.path(),
             from: None,
             fallbacks: &[],

@@ -2,8 +2,10 @@
 //! preprocessing and score map; and the only way from a file on disk to a [`ModelFile`].
 //!
 //! Promise: a file is read once, at most as many bytes as the manifest says, and exactly the bytes
-//! that were hashed are the bytes that are loaded. Nothing is cached between loads. The manifest
-//! and the pack `builtin` are inside the binary, so they can be neither absent nor stale.
+//! that were hashed are the bytes that are loaded. They are those of the main file or of a listed
+//! alternate, nothing else; either way the network keeps the identity of the main file. Nothing is
+//! cached between loads. The manifest and the pack `builtin` are inside the binary, so they can be
+//! neither absent nor stale.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::inference::entries::{ManifestText, ModelEntry, PackEntry};
+use crate::inference::entries::{AlternateEntry, ManifestText, ModelEntry, PackEntry};
 use crate::inference::{DetectorSpec, EmbeddingSpec, ModelFile, Pack, PadSpec};
 
 /// The pack inside the binary.
@@ -95,7 +97,7 @@ pub enum ManifestError {
         pack: String,
         /// The offending file.
         path: PathBuf,
-        /// As in the manifest.
+        /// As in the manifest; several where alternates are listed.
         expected: String,
         /// As on disk; or its size, when that alone is wrong already.
         found: String,
@@ -126,6 +128,13 @@ impl Manifest {
         }
         for (name, model) in &raw.model {
             model.check().map_err(|reason| invalid(format!("model `{name}`: {reason}")))?;
+        }
+        let mut owners = BTreeMap::new();
+        for (name, hash) in raw.model.iter().flat_map(|(n, m)| m.hashes().map(move |h| (n, h))) {
+            // One file is one network: two entries would feed or read it in different ways.
+            if let Some(other) = owners.insert(hash, name) {
+                return Err(invalid(format!("model `{name}`: {hash} is listed for `{other}` too")));
+            }
         }
         let manifest = Self { packs: raw.pack, models: raw.model };
         for (name, pack) in &manifest.packs {
@@ -188,17 +197,8 @@ impl Manifest {
         dir: &Path,
     ) -> Result<Pack, ManifestError> {
         let entry = self.pack_entry(name)?;
-        let embedding = match embedding {
-            None => entry.embeddings[0].as_str(),
-            Some(chosen) if entry.embeddings.iter().any(|own| own == chosen) => chosen,
-            Some(unknown) => {
-                return Err(ManifestError::UnknownEmbedding {
-                    pack: name.to_string(),
-                    name: unknown.to_string(),
-                    known: list(&entry.embeddings),
-                });
-            }
-        };
+        let embedding = embedding.unwrap_or(entry.embeddings[0].as_str());
+        self.check_embedding(name, embedding)?;
         if name != BUILTIN && !self.is_there_in_part(name, dir)? {
             return Err(ManifestError::NotInstalled { pack: name.to_string(), dir: dir.into() });
         }
@@ -213,6 +213,19 @@ impl Manifest {
         })
     }
 
+    /// Whether the pack has the embedding model.
+    pub fn check_embedding(&self, pack: &str, embedding: &str) -> Result<(), ManifestError> {
+        let own = &self.pack_entry(pack)?.embeddings;
+        if own.iter().any(|name| name == embedding) {
+            return Ok(());
+        }
+        Err(ManifestError::UnknownEmbedding {
+            pack: pack.to_string(),
+            name: embedding.to_string(),
+            known: list(own),
+        })
+    }
+
     /// Reads and checks one file of a pack, for example an extra.
     pub fn file(&self, pack: &str, model: &str, dir: &Path) -> Result<ModelFile, ManifestError> {
         let entry = self.known_model(model)?;
@@ -224,7 +237,7 @@ impl Manifest {
                 }
                 Arc::from(*bytes)
             }
-            None => read_checked(pack, &dir.join(&entry.file), entry)?,
+            None => read_checked(pack, &dir.join(&entry.file), entry)?.bytes,
         };
         Ok(ModelFile {
             name: model.to_string(),
@@ -319,18 +332,27 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Reads the file at `path` and answers its bytes when they are exactly those of `entry`; `pack`
-/// names the remedy in the error.
-pub fn read_checked(
+/// A file whose bytes are exactly those of the manifest.
+pub struct CheckedFile<'a> {
+    /// Its content.
+    pub bytes: Arc<[u8]>,
+    /// Which alternate it is; `None` for the main file.
+    pub alternate: Option<&'a AlternateEntry>,
+}
+
+/// Reads the file at `path` and answers its bytes when they are exactly those of `entry`, of the
+/// main file or an alternate; `pack` names the remedy in the error.
+pub fn read_checked<'a>(
     pack: &str,
     path: &Path,
-    entry: &ModelEntry,
-) -> Result<Arc<[u8]>, ManifestError> {
+    entry: &'a ModelEntry,
+) -> Result<CheckedFile<'a>, ManifestError> {
     let failed = |error: std::io::Error| unreadable(pack, path, &error);
     let mut file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
-    if size > entry.size {
-        let found = format!("a file of {size} bytes instead of {}", entry.size);
+    let size_max = entry.sizes().max().unwrap_or(entry.size);
+    if size > size_max {
+        let found = format!("a file of {size} bytes instead of {size_max}");
         return Err(mismatch(pack, path, entry, found));
     }
     // Filled in place: a network of 5 MB needs 5 MB, not 10.
@@ -339,7 +361,11 @@ pub fn read_checked(
         file.read_exact(space).map_err(failed)?;
     }
     let found = sha256_hex(&bytes);
-    if found == entry.sha256 { Ok(bytes) } else { Err(mismatch(pack, path, entry, found)) }
+    let alternate = entry.alternate.iter().find(|alternate| alternate.sha256 == found);
+    if found == entry.sha256 || alternate.is_some() {
+        return Ok(CheckedFile { bytes, alternate });
+    }
+    Err(mismatch(pack, path, entry, found))
 }
 
 fn part<'a, T>(model: &str, what: &str, part: Option<&'a T>) -> Result<&'a T, ManifestError> {
@@ -361,7 +387,7 @@ fn mismatch(pack: &str, path: &Path, entry: &ModelEntry, found: String) -> Manif
     ManifestError::Mismatch {
         pack: pack.to_string(),
         path: path.to_path_buf(),
-        expected: entry.sha256.clone(),
+        expected: entry.hashes().collect::<Vec<_>>().join(" or "),
         found,
     }
 }
@@ -390,6 +416,11 @@ pub(crate) mod fixture {
     /// The right bytes of a model.
     pub fn bytes(name: &str) -> Vec<u8> {
         format!("these are the weights of the {name}").into_bytes()
+    }
+
+    /// The bytes that are accepted for the embedding beside the right ones; longer than those.
+    pub fn alternate_bytes() -> Vec<u8> {
+        bytes("embedding, converted otherwise")
     }
 
     pub fn sha256(name: &str) -> String {
@@ -422,10 +453,13 @@ pub(crate) mod fixture {
              {}url = {urls:?}\ndetector = {{ confidence_min = 0.5 }}\n\
              {}embedding = {{ dimension = 8, side = 4, template = [[0, 0], [1, 0], [1, 1], [0, 1], \
              [0, 0]], score_map = [[-1, 0], [1, 1]] }}\n\
+             alternate = [{{ size = {}, sha256 = '{}', made_by = 'the converter' }}]\n\
              {}made_by = 'made by hand'\nsource = {{ file = 'pad.pth', sha256 = '{}', \
              url = 'https://example.org/pad' }}\npad = {{ crop_scale = 2.7 }}\n{builtin}",
             model("detector"),
             model("embedding"),
+            alternate_bytes().len(),
+            sha256_hex(&alternate_bytes()),
             model("pad"),
             sha256("pad"),
         )
@@ -552,6 +586,57 @@ mod tests {
     }
 
     #[test]
+    fn an_alternate_is_loaded_under_the_identity_of_the_main_file() {
+        let manifest = fixture::manifest(&[]);
+        let folder = installed();
+        let place = folder.path().join("standard/embedding.onnx");
+        let loaded = || manifest.choose(STANDARD, None, folder.path()).map(|p| p.embedding.file);
+        let main = loaded().unwrap();
+        fs::write(&place, fixture::alternate_bytes()).unwrap();
+        let other = loaded().unwrap();
+        assert_eq!(other.bytes.to_vec(), fixture::alternate_bytes());
+        assert_eq!((&other.sha256, &main.sha256), (&main.sha256, &fixture::sha256("embedding")));
+        for at in 0..fixture::alternate_bytes().len() {
+            let mut flipped = fixture::alternate_bytes();
+            flipped[at] ^= 1;
+            fs::write(&place, &flipped).unwrap();
+            let text = loaded().map(|file| file.name).unwrap_err().to_string();
+            let both = format!("{} or {}", main.sha256, sha256_hex(&fixture::alternate_bytes()));
+            assert!(text.contains(&both) && text.contains(&sha256_hex(&flipped)), "{text}");
+        }
+        // It is an alternate of this model only.
+        fs::write(&place, fixture::bytes("embedding")).unwrap();
+        fs::write(folder.path().join("standard/pad.onnx"), fixture::alternate_bytes()).unwrap();
+        let refused = loaded().map(|file| file.name).unwrap_err();
+        assert!(matches!(refused, ManifestError::Mismatch { .. }), "{refused}");
+    }
+
+    #[test]
+    fn alternates_are_the_files_that_the_tools_document() {
+        let page = include_str!("../../models/tools/README.md").replace(',', "");
+        let mut with_alternates = Vec::new();
+        for (name, model) in &Manifest::embedded().models {
+            for other in &model.alternate {
+                let file = model.file.rsplit('/').next().unwrap();
+                let row = format!("| `{file}` | {} | `{}` |", other.size, other.sha256);
+                assert!(page.contains(&row), "{name}: `{row}` is not in models/tools/README.md");
+                assert_eq!(other.made_by, format!("models/tools/convert.py {name}"));
+                with_alternates.push(name.as_str());
+            }
+        }
+        // An int8 file computes something else than its twin: it would need its own identity.
+        let floats = [
+            "aizoo-mask",
+            "blendshapes",
+            "facemesh",
+            "minifasnet-v1se",
+            "minifasnet-v2",
+            "mobilefacenet",
+        ];
+        assert_eq!(with_alternates, floats);
+    }
+
+    #[test]
     fn which_pack_runs() {
         let manifest = fixture::manifest(&[]);
         let empty = tempfile::tempdir().unwrap();
@@ -639,6 +724,7 @@ mod tests {
             ("dimension = 8", "dimension = 0", "dimension"),
             ("score_map = [[-1, 0]", "score_map = [[1, 0]", "must both increase"),
             ("made_by", "made_of", "unknown field"),
+            ("alternate = [{ size = 59", "alternate = [{ size = 0", "size 0 is not within"),
         ];
         for (from, to, reason) in cases {
             assert!(good.contains(from), "{from}");
@@ -648,6 +734,15 @@ mod tests {
         let hash = fixture::sha256("pad");
         let upper = good.replace(&hash, &hash.to_uppercase());
         assert!(Manifest::parse(&upper).unwrap_err().to_string().contains("lower-case"));
+        let alternate = sha256_hex(&fixture::alternate_bytes());
+        for (other, reason) in [
+            (alternate.to_uppercase(), "lower-case"),
+            (fixture::sha256("pad"), "is listed for `embedding` too"),
+            (fixture::sha256("embedding"), "is listed for `embedding` too"),
+        ] {
+            let error = Manifest::parse(&good.replace(&alternate, &other)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{other}: {error}");
+        }
     }
 
     proptest! {

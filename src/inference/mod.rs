@@ -99,9 +99,10 @@ pub trait ModelLoader: Send + Sync {
 pub struct ModelFile {
     /// Name in the manifest.
     pub name: String,
-    /// Lower-case hex SHA-256 of `bytes`, equal to the manifest's.
+    /// Identity of the network: lower-case hex SHA-256 of the main file in the manifest. Also when
+    /// `bytes` are an alternate, which computes the same, so that templates outlive the exchange.
     pub sha256: String,
-    /// The ONNX file, as checked: what is loaded is what was hashed.
+    /// The ONNX file, as checked: what is loaded is what was hashed, the main file or an alternate.
     pub bytes: Arc<[u8]>,
     /// Name of the input tensor.
     pub input: String,
