@@ -28,6 +28,7 @@ use crate::camera::select::{CameraRequest, camera};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
+use crate::daemon::pipeline::journal::journal;
 use crate::daemon::pipeline::{Pipeline, PipelineParts};
 use crate::daemon::snapshot::SnapshotSources;
 use crate::daemon::status::{Device, WatchedCamera};
@@ -43,9 +44,10 @@ use crate::web::service::Recognition;
 const NETWORK_THREADS: usize = 2;
 /// From SIGTERM to the end of the process.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+/// Of that, longest wait for frame loops and the event log; the broker's goodbye takes up to 2.5 s.
+const WATCHING_STOP_MAX: Duration = Duration::from_millis(2000);
 /// Pause between looks at deletions whose records are still in the file. The file is rewritten as
-/// a whole, so on an SD card a burst of deletions
-/// must share one rewriting.
+/// a whole, so on an SD card a burst of deletions must share one rewriting.
 const SCRUB_PERIOD: Duration = Duration::from_secs(60);
 
 /// Runs until a signal; answers the exit code.
@@ -101,7 +103,9 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     });
     stopper.stop();
     let stopped = runtime.block_on(tokio::time::timeout(STOP_TIME_MAX, async {
-        let _ = tokio::task::spawn_blocking(move || watching.into_iter().for_each(join)).await;
+        // Without a limit of its own, a medium that hangs would cost the goodbye to the broker.
+        let joined = tokio::task::spawn_blocking(move || watching.into_iter().for_each(join));
+        let _ = tokio::time::timeout(WATCHING_STOP_MAX, joined).await;
         bus_stopper.stop();
         let _ = serving.await;
         let _ = scrubbing.await;
@@ -205,6 +209,7 @@ fn start_cameras(
         None => Arc::new(NoBus),
     };
     let boot: Arc<str> = ulid::Ulid::generate().to_string().into();
+    let (journal, writer) = journal(Arc::clone(&assembly.store), Arc::clone(&bus));
     let mut threads = Vec::new();
     let (mut watched, mut statuses) = (Vec::new(), Vec::new());
     if let Some(pool) = pool(assembly) {
@@ -219,8 +224,7 @@ fn start_cameras(
                 frames: Box::new(move |timeout| newest.wait_newest(timeout)),
                 pool: pool.clone(),
                 roster: Arc::clone(&assembly.roster),
-                store: Arc::clone(&assembly.store),
-                bus: Arc::clone(&bus),
+                journal: journal.clone(),
                 clock: Arc::clone(&clock),
                 boot: Arc::clone(&boot),
             });
@@ -242,6 +246,8 @@ fn start_cameras(
         other_problems: Box::new(move || problems.problems()),
         clock,
     };
+    // Joined after the loops: it ends when the last of them has let go of its end.
+    threads.push(spawn("journal", move || writer.run())?);
     let own_stop = stop.clone();
     threads.push(spawn("snapshot", move || snapshot::run(&sources, &*bus, &own_stop))?);
     Ok(threads)
