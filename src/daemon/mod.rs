@@ -30,7 +30,7 @@ use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
 use crate::daemon::pipeline::journal::journal;
 use crate::daemon::pipeline::{Pipeline, PipelineParts};
-use crate::daemon::snapshot::SnapshotSources;
+use crate::daemon::snapshot::{OtherProblems, SnapshotSources};
 use crate::daemon::status::{Device, WatchedCamera};
 use crate::daemon::supervise::Signals;
 use crate::recognition::pool::RecognizerPool;
@@ -209,7 +209,10 @@ fn start_cameras(
         None => Arc::new(NoBus),
     };
     let boot: Arc<str> = ulid::Ulid::generate().to_string().into();
-    let (journal, writer) = journal(Arc::clone(&assembly.store), Arc::clone(&bus));
+    let (journal, writer) = {
+        let metrics = Arc::clone(device.metrics());
+        journal(Arc::clone(&assembly.store), Arc::clone(&bus), metrics)
+    };
     let mut threads = Vec::new();
     let (mut watched, mut statuses) = (Vec::new(), Vec::new());
     if let Some(pool) = pool(assembly) {
@@ -238,12 +241,11 @@ fn start_cameras(
     }
     device.set_cameras(watched);
     device.set_pipelines(statuses.clone());
-    let problems = Arc::clone(device);
     let sources = SnapshotSources {
         cameras: statuses,
         roster: Arc::clone(&assembly.roster),
         store: Arc::clone(&assembly.store),
-        other_problems: Box::new(move || problems.problems()),
+        other_problems: other_problems(device, &assembly.recognition),
         clock,
     };
     // Joined after the loops: it ends when the last of them has let go of its end.
@@ -251,6 +253,17 @@ fn start_cameras(
     let own_stop = stop.clone();
     threads.push(spawn("snapshot", move || snapshot::run(&sources, &*bus, &own_stop))?);
     Ok(threads)
+}
+
+/// What the frame loops do not know: cameras that are lost, and models that are not there, without
+/// which there is no frame loop to say so.
+fn other_problems(device: &Arc<Device>, recognition: &Recognition) -> OtherProblems {
+    let device = Arc::clone(device);
+    let unavailable = match recognition {
+        Recognition::Ready(_) => None,
+        Recognition::Unavailable { reason } => Some(reason.clone()),
+    };
+    Box::new(move || unavailable.iter().cloned().chain(device.problems()).collect())
 }
 
 fn capture(
@@ -297,5 +310,18 @@ async fn scrub(roster: Arc<Roster>, mut stop: StopSignal) {
             Ok(Err(error)) => warn!(%error, "store_scrub_failed"),
             Err(error) => error!(%error, "store_scrub_failed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_models_are_a_problem_that_subscribers_hear_of() {
+        let device = Arc::new(Device::new(Arc::new(Metrics::new("0"))));
+        let reason = "the model pack is not installed".to_string();
+        let problems = other_problems(&device, &Recognition::Unavailable { reason });
+        assert_eq!(problems(), ["the model pack is not installed"]);
     }
 }

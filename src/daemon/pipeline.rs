@@ -317,8 +317,9 @@ mod tests {
     };
     use crate::roster::{Enrolment, EnrolmentMode};
     use crate::shutdown;
-    use crate::store::{ImageChange, Store};
     use crate::store::memory::MemoryStore;
+    use crate::store::{ImageChange, Store};
+    use crate::telemetry::Metrics;
 
     const START: UtcTime = UtcTime::from_millis(1_700_000_000_000);
     /// Time between a frame and the decision on it.
@@ -342,6 +343,7 @@ mod tests {
         bus: Arc<Recorder>,
         frames: Arc<Mutex<VecDeque<Frame>>>,
         writer: JournalWriter,
+        metrics: Arc<Metrics>,
         pipeline: Pipeline,
     }
 
@@ -362,9 +364,11 @@ mod tests {
             let bus = Arc::new(Recorder::default());
             let frames: Arc<Mutex<VecDeque<Frame>>> = Arc::default();
             let camera_frames = Arc::clone(&frames);
+            let metrics = Arc::new(Metrics::new("0"));
             let (journal, writer) = journal(
                 Arc::<MemoryStore>::clone(&store),
                 Arc::<Recorder>::clone(&bus),
+                Arc::clone(&metrics),
             );
             let pipeline = Pipeline::new(PipelineParts {
                 camera: CameraConfig {
@@ -384,7 +388,7 @@ mod tests {
                 clock: Arc::<SimulatedClock>::clone(&clock),
                 boot: "boot-1".into(),
             });
-            Self { clock, store, roster, bus, frames, writer, pipeline }
+            Self { clock, store, roster, bus, frames, writer, metrics, pipeline }
         }
 
         /// People 1 to 3 work here.
@@ -450,6 +454,9 @@ mod tests {
         let events = rig.events();
         assert_eq!(events.len(), 1);
         assert_eq!(rig.store.events(0, 10).unwrap(), events, "the log and the bus say the same");
+        let counted = rig.metrics.render();
+        let series = "facelatch_events_total{type=\"match\"} 1";
+        assert!(counted.contains(series), "{counted}");
         let event = &events[0];
         assert_eq!((event.v, event.event_type, event.seq), (1, EventType::Match, 1));
         assert_eq!(event.t_capture, Some(START));
@@ -543,7 +550,10 @@ mod tests {
             rig.show(3, &[Face::live(person)]);
         }
         // Nothing has been written yet: the loop did not wait for it.
-        assert_eq!((rig.store.events(0, 10).unwrap().len(), rig.bus.0.lock().unwrap().len()), (0, 0));
+        assert_eq!(
+            (rig.store.events(0, 10).unwrap().len(), rig.bus.0.lock().unwrap().len()),
+            (0, 0)
+        );
         assert_eq!(rig.pipeline.status().counters().frames, 9);
         let events = rig.events();
         let told: Vec<(u64, &str)> = events

@@ -22,6 +22,7 @@ use crate::access::event::Event;
 use crate::bus::Bus;
 use crate::daemon::pipeline::status::PipelineStatus;
 use crate::store::Store;
+use crate::telemetry::Metrics;
 
 /// Most events that wait for the log, of all cameras together. People cause a few in a second at
 /// most, so this many wait only for a medium that has hung for minutes; what comes then is lost,
@@ -39,6 +40,7 @@ pub struct JournalWriter {
     queue: Receiver<Entry>,
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
+    metrics: Arc<Metrics>,
 }
 
 struct Entry {
@@ -47,10 +49,14 @@ struct Entry {
     status: Arc<PipelineStatus>,
 }
 
-/// The two ends of the queue.
-pub fn journal(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> (Journal, JournalWriter) {
+/// The two ends of the queue; `metrics` counts the events by type.
+pub fn journal(
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    metrics: Arc<Metrics>,
+) -> (Journal, JournalWriter) {
     let (sender, receiver) = sync_channel(EVENTS_WAITING_MAX);
-    (Journal { queue: sender }, JournalWriter { queue: receiver, store, bus })
+    (Journal { queue: sender }, JournalWriter { queue: receiver, store, bus, metrics })
 }
 
 impl Journal {
@@ -99,6 +105,7 @@ impl JournalWriter {
             debug!(id, person = person.id, "event is about");
         }
         status.remember(&event);
+        self.metrics.event(event.event_type);
         self.bus.offer(event);
     }
 }
