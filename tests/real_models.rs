@@ -6,25 +6,16 @@
 #![cfg(feature = "onnx")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use facelatch::face::comparison::ScoreMap;
 use facelatch::face::detection::Detection;
 use facelatch::face::image::Image;
 use facelatch::face::liveness::LivenessReason;
-use facelatch::inference::{
-    ChannelOrder, DetectorSpec, EmbeddingSpec, InferenceError, Model, ModelFile, ModelLoader,
-    Normalisation, Outputs, Pack, PadSpec, Tensor,
-};
+use facelatch::inference::manifest::Manifest;
+use facelatch::inference::onnx::OnnxLoader;
 use facelatch::picture;
 use facelatch::recognition::Recognizer;
-use ort::environment::Environment;
-use ort::session::Session;
-use ort::value::TensorRef;
 
 fn beside(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -40,89 +31,15 @@ fn needed(test: &str, path: &str) -> Option<PathBuf> {
     None
 }
 
-/// The runtime is one for the process; the tests share it.
-static RUNTIME: Mutex<Option<Environment>> = Mutex::new(None);
-
-struct Loader(Environment);
-
-impl Loader {
-    fn new(library: &Path) -> Self {
-        let mut runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || ort::init_from(library).unwrap().with_telemetry(false).build().unwrap();
-        Self(runtime.get_or_insert_with(made).clone())
-    }
-}
-
-struct Network(Session, String);
-
-impl ModelLoader for Loader {
-    fn load(&self, file: &ModelFile, threads: usize) -> Result<Box<dyn Model>, InferenceError> {
-        let session = Session::builder(&self.0)
-            .unwrap()
-            .with_intra_threads(threads)
-            .unwrap()
-            .commit_from_memory(&file.bytes)
-            .unwrap();
-        Ok(Box::new(Network(session, file.input.clone())))
-    }
-}
-
-impl Model for Network {
-    fn run(&mut self, input: &Tensor) -> Result<Outputs, InferenceError> {
-        let value =
-            TensorRef::from_array_view((input.shape.clone(), input.values.as_slice())).unwrap();
-        let outputs = self.0.run(ort::inputs![self.1.as_str() => value]).unwrap();
-        let tensors = outputs.iter().map(|(name, value)| {
-            let (shape, values) = value.try_extract_tensor::<f32>().unwrap();
-            let shape = shape.iter().map(|extent| *extent as usize).collect();
-            (name.to_string(), Tensor { shape, values: values.to_vec() })
-        });
-        Ok(Outputs(tensors.collect()))
-    }
-}
-
-/// A recognizer on the standard pack; `None` when something is missing, as `needed` says.
+/// A recognizer on the standard pack as the manifest describes it, with the `f32` embedding that
+/// the reference ran; `None` when something is missing, as `needed` says.
 fn recognizer(test: &str) -> Option<Recognizer> {
-    let models = needed(test, "../shared/models/standard")?;
+    needed(test, "../shared/models/standard")?;
     let runtime =
         needed(test, &format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH))?;
-    let file = |name: &str| ModelFile {
-        name: name.into(),
-        sha256: String::new(),
-        bytes: fs::read(models.join(name)).unwrap().into(),
-        input: "input".into(),
-    };
-    let pad = |name: &str, crop_scale| PadSpec { file: file(name), crop_scale };
-    let pack = Pack {
-        name: "standard".into(),
-        notice: None,
-        detector: DetectorSpec { file: file("yunet_n_dynamic.onnx"), confidence_min: 0.6 },
-        embedding: EmbeddingSpec {
-            file: file("mobilefacenet_foamliu.onnx"),
-            normalisation: Normalisation {
-                order: ChannelOrder::Rgb,
-                mean: [0.485, 0.456, 0.406].map(|mean| mean * 255.0),
-                std: [0.229, 0.224, 0.225].map(|std| std * 255.0),
-            },
-            side: 112,
-            template: [
-                [38.2946, 51.6963],
-                [73.5318, 51.5014],
-                [56.0252, 71.7366],
-                [41.5493, 92.3655],
-                [70.7299, 92.2041],
-            ],
-            output: "embedding".into(),
-            dimension: 128,
-            score_map: ScoreMap::new(vec![[-1.0, 0.0], [1.0, 1.0]]).unwrap(),
-        },
-        pad: vec![
-            pad("minifasnet_v2_2.7_80x80.onnx", 2.7),
-            pad("minifasnet_v1se_4.0_80x80.onnx", 4.0),
-        ],
-        pad_score_min: 0.5,
-    };
-    Some(Recognizer::load(&pack, &Loader::new(&runtime), 1).unwrap())
+    let models = beside("../shared/models");
+    let pack = Manifest::embedded().pack("standard", Some("mobilefacenet"), &models).unwrap();
+    Some(Recognizer::load(&pack, &OnnxLoader::new(Some(&runtime)).unwrap(), 1).unwrap())
 }
 
 fn read(path: &Path) -> Image {

@@ -65,8 +65,6 @@ const REQUESTS_MAX: usize = IN_FLIGHT_MAX as usize;
 /// Bytes of a PUBLISH packet besides topic and payload, at most: type, length (4), topic length
 /// (2), packet id (2), property length.
 const PACKET_OVERHEAD_BYTES: usize = 10;
-/// A connection that held this long has ended a row of failures.
-const LASTING: Duration = Duration::from_secs(10);
 /// On a stop, longest time to deliver what waits.
 const FLUSH_MAX: Duration = Duration::from_millis(1500);
 /// On a stop, longest time for `offline` and the disconnect.
@@ -217,18 +215,16 @@ impl MqttClient {
     pub async fn run(self, mut stop: StopSignal) {
         let mut backoff = Backoff::new();
         loop {
-            let started = Instant::now();
-            let result = self.run_once(&mut stop).await;
+            let mut welcomed = None;
+            let result = self.run_once(&mut stop, &mut welcomed).await;
             self.shared.connected.store(false, Ordering::Relaxed);
             self.shared.queue().outbox.connection_lost();
             match result {
                 Ok(()) => break,
                 Err(failure) => self.note(&failure),
             }
-            if started.elapsed() >= LASTING {
-                backoff.reset();
-            }
-            let wait = backoff.next(getrandom::u32().unwrap_or(u32::MAX / 2));
+            let held = welcomed.map(|welcomed| welcomed.elapsed());
+            let wait = backoff.after(held, getrandom::u32().unwrap_or(u32::MAX / 2));
             debug!(?wait, "next attempt to connect to the broker");
             tokio::select! {
                 () = stop.wait() => break,
@@ -239,8 +235,13 @@ impl MqttClient {
         info!(waiting, "left the broker");
     }
 
-    /// One connection, from its first packet to its end; `Ok` after a stop.
-    async fn run_once(&self, stop: &mut StopSignal) -> Result<(), Failure> {
+    /// One connection, from its first packet to its end; `Ok` after a stop. `welcomed` learns when
+    /// the broker accepted it.
+    async fn run_once(
+        &self,
+        stop: &mut StopSignal,
+        welcomed: &mut Option<Instant>,
+    ) -> Result<(), Failure> {
         let options = options::options(&self.config, &self.shared.topics, Role::Device).await?;
         let (client, connection) = AsyncClient::new(options, REQUESTS_MAX);
         let (sender, events) = mpsc::channel(REQUESTS_MAX);
@@ -248,10 +249,12 @@ impl MqttClient {
         let mut poller = JoinSet::new();
         poller.spawn(poll(connection, sender));
         let mut session = Session::new(&self.shared, &self.config, client, events);
-        tokio::select! {
-            ended = session.serve() => match ended? {},
+        let ended = tokio::select! {
+            ended = session.serve() => ended.map(|never| match never {}),
             () = stop.wait() => session.close().await,
-        }
+        };
+        *welcomed = session.welcomed;
+        ended
     }
 
     /// One line per change, not one per attempt.
@@ -295,7 +298,8 @@ struct Session<'a> {
     config: &'a MqttConfig,
     client: AsyncClient,
     events: mpsc::Receiver<Result<MqttEvent, ConnectionError>>,
-    welcomed: bool,
+    /// When the broker accepted the connection.
+    welcomed: Option<Instant>,
     window: usize,
     packet_bytes_max: usize,
     /// Given to rumqttc, which reports the packet ids in the same order.
@@ -318,7 +322,7 @@ impl<'a> Session<'a> {
             config,
             client,
             events,
-            welcomed: false,
+            welcomed: None,
             window: EVENTS_IN_FLIGHT_MAX,
             packet_bytes_max: usize::MAX,
             handed: VecDeque::new(),
@@ -344,7 +348,7 @@ impl<'a> Session<'a> {
 
     /// Delivers what waits, says `offline` and disconnects, each within its time.
     async fn close(&mut self) -> Result<(), Failure> {
-        if !self.welcomed {
+        if self.welcomed.is_none() {
             return Ok(());
         }
         if let Ok(Err(failure)) = timeout(FLUSH_MAX, self.flush()).await {
@@ -394,7 +398,7 @@ impl<'a> Session<'a> {
     }
 
     fn on_welcome(&mut self, welcome: &ConnAck) {
-        self.welcomed = true;
+        self.welcomed = Some(Instant::now());
         if let Some(limits) = &welcome.properties {
             let receive_max = limits.receive_max.map_or(usize::MAX, usize::from);
             self.window = EVENTS_IN_FLIGHT_MAX.min(receive_max);
@@ -429,7 +433,7 @@ impl<'a> Session<'a> {
 
     /// Gives rumqttc the newest snapshot and as many events as the broker's window takes.
     fn send_waiting(&mut self) {
-        if !self.welcomed {
+        if self.welcomed.is_none() {
             return;
         }
         let shared = self.shared;

@@ -8,7 +8,6 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::camera::jpeg;
 use crate::face::image::Image;
 use crate::picture::PICTURE_SIDE_PX_MAX;
 use crate::picture::PictureError;
@@ -99,8 +98,7 @@ pub enum PixelError {
 /// Makes RGB of a frame's bytes. The layout of a compressed frame is not used: the file knows.
 pub fn to_image(format: PixelFormat, layout: Layout, bytes: &[u8]) -> Result<Image, PixelError> {
     match format {
-        PixelFormat::Mjpeg => Ok(decode(&jpeg::with_huffman_tables(bytes))?),
-        PixelFormat::Png => Ok(decode(bytes)?),
+        PixelFormat::Mjpeg | PixelFormat::Png => Ok(decode(bytes)?),
         PixelFormat::Yuyv => yuyv(layout, bytes),
         PixelFormat::Nv12 => nv12(layout, bytes),
         PixelFormat::Grey => grey(layout, bytes),

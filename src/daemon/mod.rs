@@ -28,8 +28,9 @@ use crate::camera::select::{CameraRequest, camera};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
+use crate::daemon::pipeline::journal::journal;
 use crate::daemon::pipeline::{Pipeline, PipelineParts};
-use crate::daemon::snapshot::SnapshotSources;
+use crate::daemon::snapshot::{OtherProblems, SnapshotSources};
 use crate::daemon::status::{Device, WatchedCamera};
 use crate::daemon::supervise::Signals;
 use crate::recognition::pool::RecognizerPool;
@@ -43,9 +44,10 @@ use crate::web::service::Recognition;
 const NETWORK_THREADS: usize = 2;
 /// From SIGTERM to the end of the process.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+/// Of that, longest wait for frame loops and the event log; the broker's goodbye takes up to 2.5 s.
+const WATCHING_STOP_MAX: Duration = Duration::from_millis(2000);
 /// Pause between looks at deletions whose records are still in the file. The file is rewritten as
-/// a whole, so on an SD card a burst of deletions
-/// must share one rewriting.
+/// a whole, so on an SD card a burst of deletions must share one rewriting.
 const SCRUB_PERIOD: Duration = Duration::from_secs(60);
 
 /// Runs until a signal; answers the exit code.
@@ -103,7 +105,9 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     });
     stopper.stop();
     let stopped = runtime.block_on(tokio::time::timeout(STOP_TIME_MAX, async {
-        let _ = tokio::task::spawn_blocking(move || watching.into_iter().for_each(join)).await;
+        // Without a limit of its own, a medium that hangs would cost the goodbye to the broker.
+        let joined = tokio::task::spawn_blocking(move || watching.into_iter().for_each(join));
+        let _ = tokio::time::timeout(WATCHING_STOP_MAX, joined).await;
         bus_stopper.stop();
         let _ = serving.await;
         let _ = scrubbing.await;
@@ -207,6 +211,10 @@ fn start_cameras(
         None => Arc::new(NoBus),
     };
     let boot: Arc<str> = ulid::Ulid::generate().to_string().into();
+    let (journal, writer) = {
+        let metrics = Arc::clone(device.metrics());
+        journal(Arc::clone(&assembly.store), Arc::clone(&bus), metrics)
+    };
     let mut threads = Vec::new();
     let (mut watched, mut statuses) = (Vec::new(), Vec::new());
     if let Some(pool) = pool(assembly) {
@@ -221,8 +229,7 @@ fn start_cameras(
                 frames: Box::new(move |timeout| newest.wait_newest(timeout)),
                 pool: pool.clone(),
                 roster: Arc::clone(&assembly.roster),
-                store: Arc::clone(&assembly.store),
-                bus: Arc::clone(&bus),
+                journal: journal.clone(),
                 clock: Arc::clone(&clock),
                 boot: Arc::clone(&boot),
             });
@@ -236,17 +243,29 @@ fn start_cameras(
     }
     device.set_cameras(watched);
     device.set_pipelines(statuses.clone());
-    let problems = Arc::clone(device);
     let sources = SnapshotSources {
         cameras: statuses,
         roster: Arc::clone(&assembly.roster),
         store: Arc::clone(&assembly.store),
-        other_problems: Box::new(move || problems.problems()),
+        other_problems: other_problems(device, &assembly.recognition),
         clock,
     };
+    // Joined after the loops: it ends when the last of them has let go of its end.
+    threads.push(spawn("journal", move || writer.run())?);
     let own_stop = stop.clone();
     threads.push(spawn("snapshot", move || snapshot::run(&sources, &*bus, &own_stop))?);
     Ok(threads)
+}
+
+/// What the frame loops do not know: cameras that are lost, and models that are not there, without
+/// which there is no frame loop to say so.
+fn other_problems(device: &Arc<Device>, recognition: &Recognition) -> OtherProblems {
+    let device = Arc::clone(device);
+    let unavailable = match recognition {
+        Recognition::Ready(_) => None,
+        Recognition::Unavailable { reason } => Some(reason.clone()),
+    };
+    Box::new(move || unavailable.iter().cloned().chain(device.problems()).collect())
 }
 
 fn capture(
@@ -293,5 +312,18 @@ async fn scrub(roster: Arc<Roster>, mut stop: StopSignal) {
             Ok(Err(error)) => warn!(%error, "store_scrub_failed"),
             Err(error) => error!(%error, "store_scrub_failed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_models_are_a_problem_that_subscribers_hear_of() {
+        let device = Arc::new(Device::new(Arc::new(Metrics::new("0"))));
+        let reason = "the model pack is not installed".to_string();
+        let problems = other_problems(&device, &Recognition::Unavailable { reason });
+        assert_eq!(problems(), ["the model pack is not installed"]);
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! One thread per camera takes the newest frame, has it analysed on the recognition pool (the
 //! camera's lane) and decides here what to report. Frames that come meanwhile are lost on purpose:
-//! the newest one wins. An event is appended to the log first, which gives it its number, and then
-//! offered to the bus. A log that fails costs the number, never the event: it goes out with `seq`
-//! 0, is counted, and says so once.
+//! the newest one wins. Events are left to the [`journal`]: the loop waits for no disk and no
+//! broker.
 //!
 //! [`Pipeline::run`] never fails; [`Pipeline::run_once`] is one frame and uses `?`. Pictures and
 //! templates end with the frame: nothing of a stranger is kept but a rectangle.
 
 pub mod analysis;
+pub mod journal;
 pub mod notice;
 pub mod status;
 
@@ -24,7 +24,6 @@ use crate::access::attempt::Evidence;
 use crate::access::attempt::LivenessPolicy;
 use crate::access::attempt::Observation;
 use crate::access::attempt::Outcome;
-use crate::bus::Bus;
 use crate::camera::Frame;
 use crate::camera::pixels::PixelError;
 use crate::clock::Clock;
@@ -34,6 +33,7 @@ use crate::config::LivenessConfig;
 use crate::daemon::pipeline::analysis::LivenessCheck;
 use crate::daemon::pipeline::analysis::SeenFace;
 use crate::daemon::pipeline::analysis::analyse;
+use crate::daemon::pipeline::journal::Journal;
 use crate::daemon::pipeline::notice::Notice;
 use crate::daemon::pipeline::notice::Recognised;
 use crate::daemon::pipeline::notice::Writer;
@@ -46,7 +46,6 @@ use crate::recognition::pool::PoolError;
 use crate::recognition::pool::RecognizerPool;
 use crate::roster::Roster;
 use crate::shutdown::StopSignal;
-use crate::store::Store;
 
 /// Longest wait for a frame before the stop signal is looked at.
 const FRAME_WAIT: Duration = Duration::from_millis(500);
@@ -70,10 +69,8 @@ pub struct PipelineParts {
     pub pool: RecognizerPool,
     /// The people.
     pub roster: Arc<Roster>,
-    /// The event log.
-    pub store: Arc<dyn Store>,
     /// Where events go.
-    pub bus: Arc<dyn Bus>,
+    pub journal: Journal,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Identifies this run of the daemon in events.
@@ -256,7 +253,7 @@ impl Pipeline {
         faces: &[SeenFace],
         people: &[Option<Recognised>],
     ) {
-        let PipelineParts { clock, store, bus, .. } = &self.parts;
+        let PipelineParts { clock, journal, .. } = &self.parts;
         let (Some(face), Some(person)) =
             (faces.get(outcome.observation), people.get(outcome.observation))
         else {
@@ -264,27 +261,7 @@ impl Pipeline {
         };
         let age = clock.now().since(captured);
         let notice = Notice { outcome, face, person: person.as_ref(), age, now: clock.utc() };
-        let mut event = self.writer.event(&notice);
-        match store.append_event(&event) {
-            Ok(seq) => {
-                event.seq = seq;
-                if self.status.store_works(true) {
-                    info!("the event log works again");
-                }
-            }
-            Err(error) => {
-                if self.status.store_works(false) {
-                    warn!(%error, "events go out without a number: the event log fails");
-                }
-            }
-        }
-        let (id, camera) = (&event.id, &event.camera);
-        info!(id, seq = event.seq, camera, event_type = ?event.event_type, reason = ?event.reason, "event");
-        if let Some(person) = &event.person {
-            debug!(id, person = person.id, "event is about");
-        }
-        self.status.remember(&event);
-        bus.offer(event);
+        journal.put(self.writer.event(&notice), &self.status);
     }
 
     /// One line per change, not one per frame.
@@ -322,10 +299,12 @@ mod tests {
 
     use super::*;
     use crate::access::event::{Event, EventType, LivenessResult, Reason};
+    use crate::bus::Bus;
     use crate::camera::PixelFormat;
     use crate::clock::{SimulatedClock, UtcTime};
     use crate::config::CameraSource;
     use crate::daemon::pipeline::analysis::FACES_PER_FRAME_MAX;
+    use crate::daemon::pipeline::journal::{EVENTS_WAITING_MAX, JournalWriter, journal};
     use crate::daemon::snapshot::SnapshotSources;
     use crate::face::comparison::Score;
     use crate::gallery::names::{CollectionName, PersonId};
@@ -338,8 +317,9 @@ mod tests {
     };
     use crate::roster::{Enrolment, EnrolmentMode};
     use crate::shutdown;
-    use crate::store::ImageChange;
     use crate::store::memory::MemoryStore;
+    use crate::store::{ImageChange, Store};
+    use crate::telemetry::Metrics;
 
     const START: UtcTime = UtcTime::from_millis(1_700_000_000_000);
     /// Time between a frame and the decision on it.
@@ -362,6 +342,8 @@ mod tests {
         roster: Arc<Roster>,
         bus: Arc<Recorder>,
         frames: Arc<Mutex<VecDeque<Frame>>>,
+        writer: JournalWriter,
+        metrics: Arc<Metrics>,
         pipeline: Pipeline,
     }
 
@@ -382,6 +364,12 @@ mod tests {
             let bus = Arc::new(Recorder::default());
             let frames: Arc<Mutex<VecDeque<Frame>>> = Arc::default();
             let camera_frames = Arc::clone(&frames);
+            let metrics = Arc::new(Metrics::new("0"));
+            let (journal, writer) = journal(
+                Arc::<MemoryStore>::clone(&store),
+                Arc::<Recorder>::clone(&bus),
+                Arc::clone(&metrics),
+            );
             let pipeline = Pipeline::new(PipelineParts {
                 camera: CameraConfig {
                     name: "front".into(),
@@ -396,12 +384,11 @@ mod tests {
                 frames: Box::new(move |_| camera_frames.lock().unwrap().pop_front()),
                 pool,
                 roster: Arc::clone(&roster),
-                store: Arc::<MemoryStore>::clone(&store),
-                bus: Arc::<Recorder>::clone(&bus),
+                journal,
                 clock: Arc::<SimulatedClock>::clone(&clock),
                 boot: "boot-1".into(),
             });
-            Self { clock, store, roster, bus, frames, pipeline }
+            Self { clock, store, roster, bus, frames, writer, metrics, pipeline }
         }
 
         /// People 1 to 3 work here.
@@ -449,7 +436,9 @@ mod tests {
             }
         }
 
+        /// What is on the bus once the journal has written what waits.
         fn events(&self) -> Vec<Event> {
+            self.writer.write_waiting();
             self.bus.0.lock().unwrap().clone()
         }
 
@@ -465,6 +454,9 @@ mod tests {
         let events = rig.events();
         assert_eq!(events.len(), 1);
         assert_eq!(rig.store.events(0, 10).unwrap(), events, "the log and the bus say the same");
+        let counted = rig.metrics.render();
+        let series = "facelatch_events_total{type=\"match\"} 1";
+        assert!(counted.contains(series), "{counted}");
         let event = &events[0];
         assert_eq!((event.v, event.event_type, event.seq), (1, EventType::Match, 1));
         assert_eq!(event.t_capture, Some(START));
@@ -548,6 +540,51 @@ mod tests {
         assert_eq!(numbers, [0, 1]);
         let counters = rig.pipeline.status().counters();
         assert_eq!((counters.events, counters.events_unlogged), (2, 1));
+        assert_eq!(counters.events_lost, 0);
+    }
+
+    #[test]
+    fn frames_are_judged_while_the_log_hangs_and_events_keep_their_order() {
+        let mut rig = Rig::new(true).staffed();
+        for person in 1..=3 {
+            rig.show(3, &[Face::live(person)]);
+        }
+        // Nothing has been written yet: the loop did not wait for it.
+        assert_eq!(
+            (rig.store.events(0, 10).unwrap().len(), rig.bus.0.lock().unwrap().len()),
+            (0, 0)
+        );
+        assert_eq!(rig.pipeline.status().counters().frames, 9);
+        let events = rig.events();
+        let told: Vec<(u64, &str)> = events
+            .iter()
+            .map(|event| (event.seq, event.person.as_ref().unwrap().id.as_str()))
+            .collect();
+        assert_eq!(told, [(1, "P1"), (2, "P2"), (3, "P3")]);
+        assert_eq!(events[0].t_decision, START.plus(LATENCY), "events keep their times");
+    }
+
+    #[test]
+    fn a_log_that_hangs_for_ever_loses_events_and_counts_them() {
+        let mut rig = Rig::new(true).staffed();
+        rig.show(1, &[Face::live(1)]);
+        let (status, event) = (rig.pipeline.status(), rig.events().remove(0));
+        for _ in 0..EVENTS_WAITING_MAX + 2 {
+            rig.pipeline.parts.journal.put(event.clone(), &status);
+        }
+        assert_eq!(status.counters().events_lost, 2);
+        assert_eq!(rig.events().len(), 1 + EVENTS_WAITING_MAX);
+    }
+
+    #[test]
+    fn the_journal_ends_with_the_last_loop_and_loses_nothing() {
+        let mut rig = Rig::new(true).staffed();
+        rig.show(3, &[Face::live(1)]);
+        let Rig { pipeline, writer, bus, .. } = rig;
+        let writing = std::thread::spawn(move || writer.run());
+        drop(pipeline);
+        writing.join().unwrap();
+        assert_eq!(bus.0.lock().unwrap().len(), 1);
     }
 
     #[test]
@@ -638,6 +675,7 @@ mod tests {
         assert_eq!((before.gallery.collections, before.gallery.persons), (1, 3));
         assert_eq!(before.gallery.templates, 3);
         rig.show(3, &[Face::live(1)]);
+        assert_eq!(rig.events().len(), 1);
         status.set_problem(Some("too dark".into()));
         let after = sources.take();
         assert!(after.face.occupancy);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::bus::mqtt::{MqttHandle, MqttStatus};
 use crate::camera::newest::{CameraCounters, CameraState, NewestFrame};
-use crate::daemon::pipeline::status::PipelineStatus;
+use crate::daemon::pipeline::status::{PipelineCounters, PipelineStatus};
 use crate::telemetry::{FrameUse, MessageFate, Metrics};
 use crate::web::service::{ComponentStatus, Status};
 
@@ -30,7 +30,7 @@ pub struct Device {
 struct Seen {
     cameras: Vec<CameraCounters>,
     mqtt: MqttStatus,
-    frames_used: Vec<u64>,
+    pipelines: Vec<PipelineCounters>,
 }
 
 impl Device {
@@ -43,6 +43,11 @@ impl Device {
             pipelines: OnceLock::new(),
             seen: Mutex::default(),
         }
+    }
+
+    /// Where everything is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The cameras; told once.
@@ -93,15 +98,27 @@ impl Device {
         self.metrics.mqtt_waiting(now.waiting);
         self.metrics.mqtt_messages(MessageFate::Published, now.published - seen.mqtt.published);
         self.metrics.mqtt_messages(MessageFate::Dropped, now.dropped - seen.mqtt.dropped);
+        self.metrics.mqtt_messages(MessageFate::Refused, now.refused - seen.mqtt.refused);
         seen.mqtt = now;
     }
 
     fn add_pipelines(&self, seen: &mut Seen) {
         let pipelines = self.pipelines.get().map(Vec::as_slice).unwrap_or_default();
-        seen.frames_used.resize(pipelines.len(), 0);
-        for (pipeline, seen) in pipelines.iter().zip(&mut seen.frames_used) {
-            let now = pipeline.counters().frames;
-            self.metrics.frames(pipeline.camera(), FrameUse::Used, now - *seen);
+        seen.pipelines.resize(pipelines.len(), PipelineCounters::default());
+        // Taken, but not searched: counted a moment after the frame itself.
+        let unused = |counters: &PipelineCounters| counters.frames_stale + counters.frames_failed;
+        let used = |counters: &PipelineCounters| counters.frames.saturating_sub(unused(counters));
+        for (pipeline, seen) in pipelines.iter().zip(&mut seen.pipelines) {
+            let (camera, now) = (pipeline.camera(), pipeline.counters());
+            for (frame_use, count) in [
+                (FrameUse::Used, used(&now).saturating_sub(used(seen))),
+                (FrameUse::Stale, now.frames_stale - seen.frames_stale),
+                (FrameUse::Failed, now.frames_failed - seen.frames_failed),
+            ] {
+                self.metrics.frames(camera, frame_use, count);
+            }
+            let lost = now.events_lost - seen.events_lost;
+            self.metrics.mqtt_messages(MessageFate::Lost, lost);
             *seen = now;
         }
     }
@@ -132,4 +149,35 @@ impl Status for Device {
 
 fn is_streaming(frames: &NewestFrame) -> bool {
     matches!(frames.state(), CameraState::Streaming { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_every_frame_is_counted_once() {
+        let metrics = Arc::new(Metrics::new("0"));
+        let device = Device::new(Arc::clone(&metrics));
+        let pipeline = Arc::new(PipelineStatus::new("front"));
+        for _ in 0..6 {
+            pipeline.count_frame();
+        }
+        pipeline.count_stale();
+        pipeline.count_failure();
+        pipeline.count_failure();
+        pipeline.lose_event();
+        device.set_pipelines(vec![pipeline]);
+        device.refresh_metrics();
+        device.refresh_metrics();
+        let text = metrics.render();
+        for line in [
+            r#"facelatch_camera_frames_total{camera="front",frame_use="used"} 3"#,
+            r#"facelatch_camera_frames_total{camera="front",frame_use="stale"} 1"#,
+            r#"facelatch_camera_frames_total{camera="front",frame_use="failed"} 2"#,
+            r#"facelatch_mqtt_messages_total{fate="lost"} 1"#,
+        ] {
+            assert!(text.lines().any(|own| own == line), "no line `{line}` in\n{text}");
+        }
+    }
 }

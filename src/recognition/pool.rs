@@ -1,7 +1,8 @@
 //! Worker threads with one recognizer each, behind a bounded queue.
 //!
 //! The camera's lane is served before the requests' lane, so load over HTTP cannot starve the
-//! door. A full queue answers `Busy` at once: a backlog would only grow. A job whose requester has
+//! door; after [`CAMERA_RUN_MAX`] camera jobs in a row a request that waits has its turn, so several
+//! cameras on a slow board cannot shut out HTTP. A full queue answers `Busy` at once: a backlog would only grow. A job whose requester has
 //! gone away is dropped without being run, and a job that panics costs nobody else anything: its
 //! requester learns of it and the worker goes on with the same recognizer, whose buffers are
 //! written before they are read.
@@ -22,6 +23,10 @@ use crate::recognition::{RecognitionInfo, Recognizer};
 /// Camera jobs that may wait. A camera asks again only after its answer, so this many cameras can
 /// share the workers; what is beyond would be too old when its turn came.
 pub const CAMERA_QUEUE_MAX: usize = 8;
+
+/// Camera jobs in a row while a request waits. A camera asks again as soon as it has its answer, so
+/// two cameras and one worker would leave no gap for a request, ever.
+pub const CAMERA_RUN_MAX: usize = 4;
 
 /// Who asks; cameras go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +191,8 @@ struct State {
     camera: VecDeque<Box<dyn Job>>,
     request: VecDeque<Box<dyn Job>>,
     request_queue_max: usize,
+    /// Camera jobs since a request that waits had its turn.
+    camera_run: usize,
     closed: bool,
     stats: PoolStats,
 }
@@ -233,15 +240,14 @@ impl Queue {
         Ok(())
     }
 
-    /// The next job, cameras first; waits for one. `None` when the queue is closed.
+    /// The next job, see [`State::take`]; waits for one. `None` when the queue is closed.
     fn next(&self) -> Option<Box<dyn Job>> {
         let mut state = lock(&self.state);
         loop {
             if state.closed {
                 return None;
             }
-            let job = state.camera.pop_front().or_else(|| state.request.pop_front());
-            match job {
+            match state.take() {
                 Some(job) if job.abandoned() => {
                     state.stats.abandoned += 1;
                     drop(state);
@@ -289,6 +295,19 @@ impl State {
                 self.request.len() >= self.request_queue_max + idle
             }
         }
+    }
+
+    /// The next job: of a camera, unless a request has waited for [`CAMERA_RUN_MAX`] of them.
+    fn take(&mut self) -> Option<Box<dyn Job>> {
+        let request_waits = !self.request.is_empty();
+        if (!request_waits || self.camera_run < CAMERA_RUN_MAX)
+            && let Some(job) = self.camera.pop_front()
+        {
+            self.camera_run = if request_waits { self.camera_run + 1 } else { 0 };
+            return Some(job);
+        }
+        self.camera_run = 0;
+        self.request.pop_front()
     }
 
     fn take_abandoned(&mut self) -> Vec<Box<dyn Job>> {
@@ -414,6 +433,28 @@ mod tests {
         assert_eq!(order, ["camera", "first request", "second request"]);
         let stats = pool.stats();
         assert_eq!((stats.running, stats.completed, stats.workers), (0, 4, 1));
+    }
+
+    #[test]
+    fn cameras_that_want_every_worker_leave_requests_their_turns() {
+        let pool = scripted::pool(1, 4);
+        let (release, busy) = occupy(&pool);
+        let (notes, noted) = channel();
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            answers.push(enqueue(&pool, Lane::Request, "request", &notes));
+        }
+        for _ in 0..CAMERA_QUEUE_MAX {
+            answers.push(enqueue(&pool, Lane::Camera, "camera", &notes));
+        }
+        drop(release);
+        busy.join().unwrap().unwrap();
+        for answer in answers {
+            answer.recv().unwrap().unwrap();
+        }
+        let order: Vec<&str> = noted.try_iter().collect();
+        let places: Vec<usize> = (0..order.len()).filter(|at| order[*at] == "request").collect();
+        assert_eq!(places, [CAMERA_RUN_MAX, 2 * CAMERA_RUN_MAX + 1]);
     }
 
     #[test]

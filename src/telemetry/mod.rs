@@ -43,6 +43,10 @@ pub enum FrameUse {
     Dropped,
     /// It was searched for faces.
     Used,
+    /// It was too old when its turn came.
+    Stale,
+    /// It was damaged, or recognition did not take or finish it.
+    Failed,
 }
 
 /// A stage of recognition.
@@ -80,8 +84,12 @@ pub enum ConnectionFault {
 pub enum MessageFate {
     /// The broker has acknowledged it.
     Published,
-    /// The outbox was full and it was the oldest.
+    /// The outbox was full and it was the oldest, or it is larger than the broker takes.
     Dropped,
+    /// The broker refused it, for example by its access rules.
+    Refused,
+    /// Too many events waited for the event log before it.
+    Lost,
 }
 
 /// Why the recognition pool did not answer.
@@ -99,6 +107,8 @@ impl FrameUse {
             Self::Captured => "captured",
             Self::Dropped => "dropped",
             Self::Used => "used",
+            Self::Stale => "stale",
+            Self::Failed => "failed",
         }
     }
 }
@@ -132,6 +142,8 @@ impl MessageFate {
         match self {
             Self::Published => "published",
             Self::Dropped => "dropped",
+            Self::Refused => "refused",
+            Self::Lost => "lost",
         }
     }
 }
@@ -257,7 +269,7 @@ impl Metrics {
         );
         registry.register(
             "camera_frames",
-            "Frames captured, dropped for a newer one, and searched for faces",
+            "Frames captured, dropped for a newer one, searched for faces, too old, and failed",
             self.frames.clone(),
         );
         registry.register("events", "Events by type", self.events.clone());
@@ -273,7 +285,7 @@ impl Metrics {
         );
         registry.register(
             "mqtt_messages",
-            "Messages acknowledged by the broker, or dropped",
+            "Messages acknowledged, refused or never seen by the broker",
             self.mqtt_messages.clone(),
         );
     }

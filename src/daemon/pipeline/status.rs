@@ -34,6 +34,8 @@ pub struct PipelineCounters {
     pub events: u64,
     /// Events that the log did not take; they went out with `seq` 0.
     pub events_unlogged: u64,
+    /// Events that were lost, because too many waited for the log.
+    pub events_lost: u64,
 }
 
 /// What one frame loop has done; shared with whoever reports on it.
@@ -45,6 +47,7 @@ pub struct PipelineStatus {
     faces: AtomicU64,
     events: AtomicU64,
     events_unlogged: AtomicU64,
+    events_lost: AtomicU64,
     present: Mutex<Present>,
 }
 
@@ -56,6 +59,7 @@ struct Present {
     standing_problem: Option<String>,
     problem: Option<String>,
     store_fails: bool,
+    loses_events: bool,
 }
 
 /// The latest decision times in milliseconds, in no order.
@@ -76,6 +80,7 @@ impl PipelineStatus {
             faces: AtomicU64::new(0),
             events: AtomicU64::new(0),
             events_unlogged: AtomicU64::new(0),
+            events_lost: AtomicU64::new(0),
             present: Mutex::default(),
         }
     }
@@ -95,6 +100,7 @@ impl PipelineStatus {
             faces: read(&self.faces),
             events: read(&self.events),
             events_unlogged: read(&self.events_unlogged),
+            events_lost: read(&self.events_lost),
         }
     }
 
@@ -174,7 +180,14 @@ impl PipelineStatus {
         let mut present = self.present();
         let changed = present.store_fails == works;
         present.store_fails = !works;
+        present.loses_events = false;
         changed
+    }
+
+    /// An event was lost; answers whether that is news since the log last answered.
+    pub fn lose_event(&self) -> bool {
+        self.events_lost.fetch_add(1, Ordering::Relaxed);
+        !std::mem::replace(&mut self.present().loses_events, true)
     }
 
     fn present(&self) -> MutexGuard<'_, Present> {
