@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::config::raw::ConfigError;
 use crate::inference::InferenceError;
 use crate::store::StoreError;
+use crate::web::server::ServerError;
 
 /// How a command ends when it does not succeed.
 pub struct Failure;
@@ -28,6 +29,7 @@ impl Failure {
             Self::USAGE.into()
         } else if error.is::<StoreError>()
             || error.is::<InferenceError>()
+            || error.is::<ServerError>()
             || error.is::<UnavailableError>()
         {
             Self::UNAVAILABLE.into()
