@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ModelsConfig};
+use crate::daemon::metered::MeteredStore;
 use crate::gallery::person::EmbeddingModelId;
 use crate::inference::manifest::{Manifest, ManifestError};
 use crate::inference::{ModelLoader, Pack};
@@ -62,7 +63,9 @@ pub fn loader(_models: &ModelsConfig) -> anyhow::Result<Box<dyn ModelLoader>> {
 /// not the one in the manifest are errors; models or a runtime that are missing leave a service
 /// that does everything else.
 pub fn assemble(config: &Config, surroundings: Surroundings) -> anyhow::Result<Assembly> {
-    let store: Arc<dyn Store> = Arc::new(Database::open(&config.store)?);
+    let store =
+        MeteredStore::new(Database::open(&config.store)?, Arc::clone(&surroundings.metrics));
+    let store: Arc<dyn Store> = Arc::new(store);
     let (recognition, model, dimension) = recognition(&config.models)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let roster = Arc::new(Roster::open(Arc::clone(&store), clock, model, dimension)?);
