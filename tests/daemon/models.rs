@@ -26,7 +26,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// SHA-256 as the manifest writes it.
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Models are checked at every load (P12): the message names the file, both hashes and the remedy.
