@@ -10,6 +10,7 @@ use crate::cli::client::ClientError;
 use crate::config::raw::ConfigError;
 use crate::inference::InferenceError;
 use crate::store::StoreError;
+use crate::web::server::ServerError;
 
 /// How a command ends when it does not succeed.
 pub struct Failure;
@@ -29,6 +30,7 @@ impl Failure {
             Self::USAGE.into()
         } else if error.is::<StoreError>()
             || error.is::<InferenceError>()
+            || error.is::<ServerError>()
             || error.is::<UnavailableError>()
             || error.is::<ClientError>()
         {

@@ -8,6 +8,7 @@ use anyhow::Context;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ModelsConfig};
+use crate::daemon::metered::MeteredStore;
 use crate::gallery::person::EmbeddingModelId;
 use crate::inference::manifest::{Manifest, ManifestError};
 use crate::inference::{ModelLoader, Pack};
@@ -85,6 +86,7 @@ fn assemble_on(
     surroundings: Surroundings,
     (recognition, model, dimension): Recognising,
 ) -> anyhow::Result<Assembly> {
+    let store = MeteredStore::new(store, Arc::clone(&surroundings.metrics));
     let store: Arc<dyn Store> = Arc::new(store);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let roster = Arc::new(Roster::open(Arc::clone(&store), clock, model, dimension)?);

@@ -4,6 +4,7 @@
 //! what is merely away (camera, broker, models) is reported and waited for.
 
 pub mod assembly;
+pub mod metered;
 pub mod pipeline;
 pub mod snapshot;
 pub mod status;

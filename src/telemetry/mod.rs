@@ -52,16 +52,12 @@ pub enum FrameUse {
 /// A stage of recognition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// JPEG, PNG or raw pixels to an image.
-    Decode,
     /// Faces in the image.
     Detect,
     /// Rules and presentation attack detection.
     Liveness,
     /// Alignment and template.
     Embed,
-    /// Comparison with the gallery.
-    Search,
 }
 
 /// Why a connection ended without an answer from the handler.
@@ -116,11 +112,9 @@ impl FrameUse {
 impl Stage {
     fn word(self) -> &'static str {
         match self {
-            Self::Decode => "decode",
             Self::Detect => "detect",
             Self::Liveness => "liveness",
             Self::Embed => "embed",
-            Self::Search => "search",
         }
     }
 }
@@ -258,7 +252,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "recognition_stage",
-            "Time of one stage of recognition",
+            "Time that one request spent in a stage of recognition",
             Unit::Seconds,
             self.stage_seconds.clone(),
         );

@@ -18,9 +18,10 @@ use crate::gallery::Gallery;
 use crate::gallery::names::CollectionName;
 use crate::recognition::RecognitionInfo;
 use crate::recognition::Recognizer;
+use crate::recognition::StageTimes;
 use crate::recognition::pool::{Lane, PoolError, RecognizerPool};
 use crate::roster::Roster;
-use crate::telemetry::{Metrics, PoolFault};
+use crate::telemetry::{Metrics, PoolFault, Stage};
 use crate::web::auth;
 use crate::web::bulk;
 use crate::web::collections;
@@ -67,7 +68,15 @@ impl Workers {
         &self,
         job: impl FnOnce(&mut Recognizer) -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        let answer = self.pool.run(Lane::Request, job).await;
+        let metrics = Arc::clone(&self.metrics);
+        let measured = move |recognizer: &mut Recognizer| {
+            // What the camera left behind is not this request's.
+            recognizer.take_times();
+            let answer = job(recognizer);
+            note_stages(&metrics, recognizer.take_times());
+            answer
+        };
+        let answer = self.pool.run(Lane::Request, measured).await;
         match answer {
             Err(PoolError::Busy) => self.metrics.pool_fault(PoolFault::Busy),
             Err(PoolError::Panicked) => self.metrics.pool_fault(PoolFault::Panicked),
@@ -79,6 +88,18 @@ impl Workers {
     /// Jobs of requests that wait now.
     pub fn waiting(&self) -> usize {
         self.pool.stats().request_queued
+    }
+}
+
+/// Stages that a request went through; one that it left out took no time at all.
+fn note_stages(metrics: &Metrics, times: StageTimes) {
+    let stages = [
+        (Stage::Detect, times.detection),
+        (Stage::Liveness, times.attack_detection),
+        (Stage::Embed, times.alignment + times.embedding),
+    ];
+    for (stage, elapsed) in stages.into_iter().filter(|(_, elapsed)| !elapsed.is_zero()) {
+        metrics.stage(stage, elapsed);
     }
 }
 

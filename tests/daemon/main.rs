@@ -1,0 +1,18 @@
+//! The running binary: started, asked, stopped, killed and started again, as a user would.
+//!
+//! Every test has a folder, a store and ports of its own. Faces come from `../shared/faces`; where
+//! they, a model pack or a broker are absent, the tests that need them say so by name and pass.
+#![cfg(feature = "onnx")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
+
+#[path = "../api_support/mod.rs"]
+mod api_support;
+mod camera;
+mod checks;
+mod commands;
+mod contract;
+mod endurance;
+mod first_start;
+mod models;
+mod privacy;
+mod support;
