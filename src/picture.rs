@@ -16,8 +16,10 @@ use thiserror::Error;
 use crate::camera::jpeg::with_huffman_tables;
 use crate::face::image::Image;
 
-/// Most pixels of a picture that is decoded: 50 million, about 8660x5773.
-pub const PICTURE_PIXELS_MAX: u64 = 50_000_000;
+/// Most pixels of a picture that is decoded: 25 million, about 5770x4330. Decoded they take 75 MB,
+/// and up to 200 MB for a moment when the file has 16 bits a channel; a board of 1 GB with several
+/// workers must survive that.
+pub const PICTURE_PIXELS_MAX: u64 = 25_000_000;
 /// Longest side of a picture that is decoded, in pixels.
 pub const PICTURE_SIDE_PX_MAX: u32 = 16_384;
 /// Most scans of a JPEG file. Ordinary progressive files have about ten; each one visits every

@@ -126,7 +126,7 @@ pub struct EventQuality {
     pub light: Option<String>,
 }
 
-/// One event. Field names and order are the contract of `B/match` and of `GET /events`.
+/// One event. Field names and order are the contract of `B/match` and of the event log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the contract's words, explained in docs/ref/mqtt.md")]
 pub struct Event {

@@ -77,10 +77,11 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     // longer than a stop may, and nothing is open that minds.
     let mut signals = Signals::new().context("signals cannot be handled")?;
     announce_models(&assembly);
-    announce_first_key(&assembly.roster)?;
     let server =
         runtime.block_on(Server::bind(&config.http, &config.store.dir, Arc::clone(&metrics)))?;
     announce_server(&server);
+    // Only now: a key that is shown by a start that then fails would be spent.
+    announce_first_key(&assembly.roster)?;
 
     let (stopper, stop) = shutdown::channel();
     let serving = runtime.spawn(server.run(Arc::clone(&assembly.service), stop.clone()));

@@ -106,8 +106,9 @@ async fn answer<H: Handler>(
     caller: Caller,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let deadline = progress.request_begins() + shared.limits.request_time_max;
     let (head, body) = request.into_parts();
+    let time_max = shared.limits.request_time_max * shared.handler.time_factor(&head);
+    let deadline = progress.request_begins() + time_max;
     let response = match read_body(body, shared, deadline).await {
         Ok((body, budget)) => {
             let response = handle(&shared.handler, head, body, caller, deadline).await;

@@ -105,6 +105,12 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a complete request. Dropped, at an await, when the client leaves or time is up.
     fn handle(&self, request: Request<Bytes>, from: Caller) -> impl Future<Output = Reply> + Send;
 
+    /// How many times the usual time a request may take; work that grows with its body says more
+    /// than 1.
+    fn time_factor(&self, _head: &Parts) -> u32 {
+        1
+    }
+
     /// The body is larger than the limit; the key has not been looked at.
     fn too_large(&self, head: &Parts) -> Reply;
 

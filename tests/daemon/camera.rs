@@ -57,6 +57,7 @@ fn people_in_front_of_the_camera_are_events_in_log_and_metrics() {
     assert_eq!(client.metric(r#"facelatch_camera_up{camera="front"}"#), 1);
     let used = r#"facelatch_camera_frames_total{camera="front",frame_use="used"}"#;
     assert!(client.metric(used) >= 3);
+    assert!(client.metric(r#"facelatch_events_total{type="match"}"#) >= 3);
     daemon.stop();
     // The log outlives the process: numbers go on.
     let daemon = home.start();
