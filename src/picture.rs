@@ -344,12 +344,12 @@ mod tests {
 
     #[test]
     fn a_huge_picture_is_refused_by_its_header() {
-        for (width, height) in [(16_385, 1), (1, 16_385), (7072, 7071), (2_000_000_000, 2)] {
+        for (width, height) in [(16_385, 1), (1, 16_385), (5001, 5000), (2_000_000_000, 2)] {
             let refused = PictureError::TooLarge { width, height };
             assert_eq!(decode(&png_header(width, height)), Err(refused));
         }
         // Within the limit it is the missing content that is wrong.
-        let undecodable = decode(&png_header(16_384, 3000));
+        let undecodable = decode(&png_header(16_384, 1500));
         assert!(matches!(undecodable, Err(PictureError::Undecodable { .. })), "{undecodable:?}");
         let mut jpeg = encode_jpeg(&quarters(), 90);
         let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
