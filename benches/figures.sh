@@ -25,7 +25,7 @@ recognition edgeface-xs noncommercial "" || echo "edgeface-xs: not measured"
 recognition builtin builtin ""
 
 # Speed: any picture with one face does.
-PICTURE=$(find -L "$FACES/lfw/people" -name '*_0001.jpg' | sort | head -1)
+PICTURE=$(find -L "$FACES/lfw/people" -name '*_0001.jpg' | sort | sed -n 1p)
 for pack in standard builtin; do
   echo "== bench: $pack, 10,000 people, one worker"
   FACELATCH_MODELS__PACK=$pack FACELATCH_MODELS__WORKERS=1 "$BIN" bench --picture "$PICTURE" --persons 10000 --json > "$OUT/bench-$pack.json"
