@@ -30,7 +30,7 @@ use crate::config::CameraConfig;
 use crate::config::CameraSource;
 use crate::face::image::Image;
 use crate::picture::encode_jpeg;
-use crate::shutdown;
+use crate::shutdown::{self, Stopper};
 
 /// Quality of a snapshot that the camera did not compress itself, 1 to 100.
 const SNAPSHOT_QUALITY: u8 = 92;
@@ -190,15 +190,7 @@ fn snapshot(
         bail!("{} should end in .jpg or .ppm", output.display());
     }
     let settle = if matches!(request.source, CameraSource::Replay(_)) { 1 } else { SETTLE_FRAMES };
-    let (stopper, stop) = shutdown::channel();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let thread = CameraThread::spawn(CameraParts {
-        name: "snapshot".into(),
-        camera: camera(request, Arc::clone(&clock), &stop),
-        clock: Arc::clone(&clock),
-        stop,
-        limits: CameraLimits::default(),
-    })?;
+    let (stopper, thread, clock) = start("snapshot", request)?;
     let newest = thread.newest();
     let settled = settled_frame(&newest, settle, clock.now().plus(timeout), &*clock);
     let state = newest.state();
@@ -272,17 +264,26 @@ fn is_flat(image: &Image) -> bool {
     brightest - darkest < FLAT_SPREAD_MAX
 }
 
-/// Takes frames for a while, decoding each, and says every second what has happened so far.
-fn watch(request: CameraRequest, seconds: u64, out: &mut impl Write) -> anyhow::Result<()> {
+/// Starts to stream; the stopper ends it.
+fn start(
+    name: &str,
+    request: CameraRequest,
+) -> anyhow::Result<(Stopper, CameraThread, Arc<dyn Clock>)> {
     let (stopper, stop) = shutdown::channel();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let thread = CameraThread::spawn(CameraParts {
-        name: "watch".into(),
+        name: name.into(),
         camera: camera(request, Arc::clone(&clock), &stop),
         clock: Arc::clone(&clock),
         stop,
         limits: CameraLimits::default(),
     })?;
+    Ok((stopper, thread, clock))
+}
+
+/// Takes frames for a while, decoding each, and says every second what has happened so far.
+fn watch(request: CameraRequest, seconds: u64, out: &mut impl Write) -> anyhow::Result<()> {
+    let (stopper, thread, clock) = start("watch", request)?;
     let newest = thread.newest();
     let start = clock.now();
     let (mut decoded, mut undecodable, mut age_ms_max) = (0u64, 0u64, 0u128);

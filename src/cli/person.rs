@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::cli::api::{Api, is_refusal};
 use crate::cli::output::{Progress, UsageError, json, line};
 use crate::config::Config;
+use crate::eval::dataset::sorted;
 use crate::gallery::person::REFERENCES_PER_PERSON_MAX;
 
 /// People per request when all are listed.
@@ -278,14 +279,6 @@ fn candidates(dir: &Path) -> anyhow::Result<Vec<Candidate>> {
         return Err(UsageError(format!("{} {reason}", dir.display())).into());
     }
     Ok(found)
-}
-
-fn sorted(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
-    let mut paths: Vec<PathBuf> =
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    paths.sort();
-    Ok(paths)
 }
 
 fn is_picture(path: &Path) -> bool {

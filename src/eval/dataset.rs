@@ -75,7 +75,8 @@ fn read_people(dataset: &mut Dataset, dir: &Path, stranger: bool) -> anyhow::Res
     Ok(())
 }
 
-fn sorted(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// What a directory holds, by name; an error names the directory.
+pub fn sorted(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
     let mut paths: Vec<PathBuf> =
         entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;

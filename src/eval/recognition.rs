@@ -46,7 +46,8 @@ struct Report<'a> {
     pairs: Option<PairAccuracy>,
     genuine: Distribution,
     impostor: Distribution,
-    calibrated: ScoreMap,
+    /// `None` when the sample is too small for one.
+    calibrated: Option<ScoreMap>,
     measured: Vec<ScoreRow>,
     searches: Searches,
 }
@@ -97,11 +98,11 @@ fn measure<'a>(
     let (calibration_half, report_half) = (half(false), half(true));
     let calibration_impostors = Impostors::compare(&calibration_half);
     let report_impostors = Impostors::compare(&report_half);
-    let calibrated = calibration::score_map(&calibration_impostors)
-        .context("the sample is too small for a score map")?;
+    let calibrated = calibration::score_map(&calibration_impostors).ok();
     let report_genuine = genuine(&report_half);
     let mut measured = Vec::new();
-    for (name, map) in [("calibrated", &calibrated), ("pack", &options.info.score_map)] {
+    let maps = [("calibrated", calibrated.as_ref()), ("pack", Some(&options.info.score_map))];
+    for (name, map) in maps.into_iter().filter_map(|(name, map)| Some((name, map?))) {
         measured.extend(score_rows(name, map, &report_impostors, &report_genuine));
     }
     let mut impostor = cross(&calibration_half, &report_half);
@@ -176,14 +177,20 @@ fn score_rows(
     let resampled = impostors.resampled_rates(&thresholds);
     let row = |(index, score): (usize, &Score)| {
         let cosine = thresholds[index];
+        let trials = impostors.distribution.total();
+        let hits = impostors.distribution.at_least(cosine);
+        // The wider of both: resampling people says nothing where no false match occurred.
+        let exact = clopper_pearson(hits, trials);
+        let over_people =
+            calibration::interval(resampled.iter().map(|rates| rates[index]).collect());
         ScoreRow {
             map: map_name,
             score: score.value(),
             cosine,
-            false_matches: impostors.distribution.at_least(cosine),
-            impostor_trials: impostors.distribution.total(),
+            false_matches: hits,
+            impostor_trials: trials,
             fmr: impostors.distribution.rate_at_least(cosine),
-            interval: calibration::interval(resampled.iter().map(|rates| rates[index]).collect()),
+            interval: (over_people.0.min(exact.0), over_people.1.max(exact.1)),
             true_matches: genuine.at_least(cosine),
             genuine_trials: genuine.total(),
         }
@@ -211,26 +218,37 @@ fn percent(hits: u64, trials: u64) -> String {
 impl Report<'_> {
     /// Searches with the thresholds that the report lists, each with its name.
     fn search_thresholds(&self) -> Vec<(String, f32)> {
-        let at = |score: f32| Score::new(score).map_or(1.0, |s| self.calibrated.cosine(s));
-        vec![
+        let map = self.calibrated.as_ref().unwrap_or(&self.options.info.score_map);
+        let at = |score: f32| Score::new(score).map_or(1.0, |s| map.cosine(s));
+        let mut thresholds = vec![
             ("score 0.67".into(), at(0.67)),
             ("score 0.70".into(), at(0.70)),
             ("score 0.80".into(), at(0.80)),
-            ("FPIR 1 %".into(), self.searches.threshold_for(0.01)),
-        ]
+        ];
+        if self.searches.strangers.len() >= 100 {
+            thresholds.push(("FPIR 1 %".into(), self.searches.threshold_for(0.01)));
+        }
+        thresholds
     }
 
     /// The calibrated map with the digits that it was rounded to, which `f32` does not print.
-    fn knots(&self) -> Vec<[f64; 2]> {
+    fn knots(&self) -> Option<Vec<[f64; 2]>> {
         let digits = |value: f32| (f64::from(value) * 1e4).round() / 1e4;
-        self.calibrated.knots().iter().map(|knot| knot.map(digits)).collect()
+        let map = self.calibrated.as_ref()?;
+        Some(map.knots().iter().map(|knot| knot.map(digits)).collect())
+    }
+
+    /// The false match rates that so many comparisons can tell apart.
+    fn rates(&self) -> impl Iterator<Item = f64> {
+        let total = self.impostor.total() as f64;
+        RATES.into_iter().filter(move |fmr| fmr * total >= 1.0)
     }
 
     fn json(&self) -> Value {
-        let rates: Vec<Value> = RATES
-            .iter()
+        let rates: Vec<Value> = self
+            .rates()
             .map(|fmr| {
-                let threshold = self.impostor.threshold_for(*fmr);
+                let threshold = self.impostor.threshold_for(fmr);
                 json!({"fmr": fmr, "cosine": threshold,
                        "tar": rate(self.genuine.at_least(threshold), self.genuine.total())})
             })
@@ -286,7 +304,7 @@ impl Report<'_> {
         )?;
         writeln!(
             out,
-            "Counts stand behind every rate, with 95 % intervals: Clopper–Pearson, and for the score map a bootstrap over people.\n"
+            "Counts stand behind every rate, with 95 % intervals: Clopper–Pearson, and for the score map the wider of that and a bootstrap over people.\n"
         )?;
         if let Some(pairs) = &self.pairs {
             writeln!(out, "## Verification pairs\n")?;
@@ -303,7 +321,7 @@ impl Report<'_> {
         writeln!(out, "## All comparisons\n\n![ROC](roc.svg)\n\n![Scores](scores.svg)\n")?;
         writeln!(out, "{} genuine, {} impostor.\n", self.genuine.total(), self.impostor.total())?;
         writeln!(out, "| FMR | cosine | TAR |\n|---|---|---|")?;
-        for fmr in RATES {
+        for fmr in self.rates() {
             let cosine = self.impostor.threshold_for(fmr);
             let tar = percent(self.genuine.at_least(cosine), self.genuine.total());
             writeln!(out, "| {fmr:.0e} | {cosine:.3} | {tar} |")?;
@@ -319,7 +337,14 @@ impl Report<'_> {
         for row in &self.measured {
             row.markdown(&mut out)?;
         }
-        writeln!(out, "\nFor the manifest: `score_map = {}`\n", json!(self.knots()))?;
+        match self.knots() {
+            Some(knots) => writeln!(out, "\nFor the manifest: `score_map = {}`\n", json!(knots))?,
+            None => writeln!(
+                out,
+                "\nThis sample is too small to calibrate a map on: the false match rates that \
+                 it would have to tell apart do not occur in it. The pack's map was measured alone.\n"
+            )?,
+        }
         self.identification_markdown(&mut out)?;
         Ok(out)
     }
