@@ -23,6 +23,7 @@ use facelatch::bus::{Bus, FaceState, GalleryState, Snapshot, mqtt};
 use facelatch::clock::UtcTime;
 use facelatch::config::MqttConfig;
 use facelatch::shutdown;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -88,7 +89,7 @@ impl Lines {
     }
 
     fn terminate(&mut self) {
-        Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         self.child.wait().unwrap();
     }
 }

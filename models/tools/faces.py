@@ -6,11 +6,15 @@ one face a picture, no tiles. The quantiser needs typical inputs from it, not ex
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+# Read when the library is loaded: nothing is sent to its maker.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 from PIL import Image, UnidentifiedImageError
 

@@ -230,7 +230,7 @@ fn camera(camera: &CameraConfig, daemon_runs: bool) -> Check {
         Err(error) if daemon_runs => Check::new(
             name,
             State::Warning,
-            format!("in use by the daemon ({error})"),
+            format!("{error}; perhaps only because the daemon uses it"),
             "GET /ready says how it is",
         ),
         Err(error) => Check::failed(name, error.to_string(), "facelatch camera list"),

@@ -16,6 +16,7 @@ pub mod key;
 pub mod models;
 pub mod output;
 pub mod person;
+pub mod quiet;
 pub mod search;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cli::output::Failure;
+use crate::cli::output::InternalError;
 use crate::config::Config;
 use crate::config::raw;
 
@@ -77,6 +79,13 @@ enum Command {
 
 /// Parses the command line, does what it says, and answers the exit code.
 pub fn main() -> ExitCode {
+    if let Err(reason) = quiet::ensure() {
+        let error = InternalError(format!(
+            "cannot start anew without ONNX Runtime's telemetry: {reason}; set \
+             ORT_DISABLE_TELEMETRY=1 in the environment"
+        ));
+        return Failure::report(&error.into());
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

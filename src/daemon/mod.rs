@@ -159,13 +159,13 @@ fn announce_models(assembly: &Assembly) {
     }
 }
 
-/// The first start makes a key and shows it once: on the console, not as a log record.
+/// The first start makes a key and shows it once: on standard error, not as a log record.
 fn announce_first_key(roster: &Roster) -> anyhow::Result<()> {
     if let Some((record, key)) = roster.ensure_admin_key()? {
         info!(key_id = record.id, "admin_key_made");
         let _ = writeln!(
             std::io::stderr(),
-            "\nAdmin API key, shown this once and stored nowhere:\n\n    {key}\n\n\
+            "\nAdmin API key, shown this once and kept by nothing of facelatch:\n\n    {key}\n\n\
              Make keys for your clients with `facelatch key add`, and revoke this one with \
              `facelatch key revoke {}`.\n",
             record.id

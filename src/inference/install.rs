@@ -411,7 +411,8 @@ fn missing_text(pack: &str, missing: &[Missing]) -> String {
     lines.push(format!(
         "Put each file in the place named above, or all of them, under any names, in one folder \
          and run `facelatch models install --pack {pack} --from FOLDER`; with `--embedding NAME`, \
-         the other embeddings of the pack may be missing"
+         the other embeddings of the pack may be missing. Until then, `models.pack = \"builtin\"` \
+         runs the embedded models"
     ));
     lines.join("\n")
 }

@@ -174,6 +174,7 @@ fn load_first(candidates: &[PathBuf]) -> Result<(PathBuf, Environment), Inferenc
         }
         let environment =
             ort::init_from(path).map_err(|error| error.to_string()).and_then(|init| {
+                // Telemetry of Linux is decided before, by the environment; see `cli::quiet`.
                 let environment = init.with_name("facelatch").with_telemetry(false).build();
                 environment.map_err(|error| error.to_string())
             });

@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Longest time for anything that is waited for; a loaded machine is slow, a broken one is worse.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two looks at something that cannot wake us.
@@ -93,16 +95,11 @@ impl Process {
         }
     }
 
-    pub fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        Command::new("kill").args(["-s", name, &id]).status().unwrap();
-    }
-
     /// SIGTERM; answers exit code and the time until the end.
     #[track_caller]
     pub fn terminate(&mut self) -> (Option<i32>, Duration) {
         let started = Instant::now();
-        self.signal("TERM");
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         let status = wait_until("the end of the process", || self.child.try_wait().unwrap());
         let elapsed = started.elapsed();
         self.drain();
