@@ -70,7 +70,7 @@ struct ScoreRow {
 pub fn run(options: &Options) -> anyhow::Result<Value> {
     let dataset = dataset::read(options.data)?;
     let templates = extraction::templates(&dataset.pictures, options.make)?;
-    let report = measure(options, &dataset, &templates)?;
+    let report = measure(options, &dataset, &templates);
     fs::create_dir_all(options.out).with_context(|| options.out.display().to_string())?;
     let json = report.json();
     write(options.out, "report.json", &format!("{json:#}\n"))?;
@@ -88,7 +88,7 @@ fn measure<'a>(
     options: &'a Options<'a>,
     dataset: &Dataset,
     templates: &[Option<Template>],
-) -> anyhow::Result<Report<'a>> {
+) -> Report<'a> {
     let (people, strangers) = by_person(dataset, templates);
     // Alternating by name order: both halves hold much and little photographed people alike.
     let half = |odd: bool| -> Vec<Vec<&Template>> {
@@ -110,7 +110,7 @@ fn measure<'a>(
     impostor.merge(&report_impostors.distribution);
     let enrolled: Vec<Vec<&Template>> =
         people.iter().filter(|own| own.len() >= 2).cloned().collect();
-    Ok(Report {
+    Report {
         options,
         pictures: dataset.pictures.len(),
         people: dataset.names.len(),
@@ -124,7 +124,7 @@ fn measure<'a>(
         calibrated,
         measured,
         searches: Searches::run(&enrolled, &strangers),
-    })
+    }
 }
 
 /// Templates of each person, and of all strangers.
