@@ -28,9 +28,11 @@ use crate::clock::Moment;
 use crate::clock::SystemClock;
 use crate::config::CameraConfig;
 use crate::config::CameraSource;
+use crate::config::Config;
 use crate::face::image::Image;
 use crate::picture::encode_jpeg;
 use crate::shutdown::{self, Stopper};
+use crate::telemetry::logging;
 
 /// Quality of a snapshot that the camera did not compress itself, 1 to 100.
 const SNAPSHOT_QUALITY: u8 = 92;
@@ -119,8 +121,9 @@ impl From<FormatArg> for PixelFormat {
     }
 }
 
-/// Does what was asked; `cameras` are those of the configuration, possibly none.
-pub fn run(args: CameraArgs, cameras: &[CameraConfig]) -> anyhow::Result<ExitCode> {
+/// Does what was asked, with the cameras of the configuration, possibly none.
+pub fn run(args: CameraArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let cameras = &config.cameras;
     let mut out = io::stdout().lock();
     match args.command {
         CameraCommand::List { json } => list(json, &mut out)?,
@@ -129,6 +132,8 @@ pub fn run(args: CameraArgs, cameras: &[CameraConfig]) -> anyhow::Result<ExitCod
             snapshot(request, &output, Duration::from_secs(timeout), &mut out)?;
         }
         CameraCommand::Watch { seconds, which } => {
+            // Losses and returns are what one watches for; they are in the log.
+            logging::init_logging(&config.log)?;
             watch(which.request(cameras)?, seconds, &mut out)?;
         }
     }
@@ -449,12 +454,17 @@ fn size_name(size: crate::camera::offer::SizeOffer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::raw::RawConfig;
     use clap::Parser;
 
     #[derive(Parser)]
     struct Program {
         #[command(flatten)]
         args: CameraArgs,
+    }
+
+    fn without_cameras() -> Config {
+        crate::config::check::config("test.toml", RawConfig::default()).unwrap()
     }
 
     fn parse(line: &str) -> Result<CameraArgs, clap::Error> {
@@ -498,7 +508,7 @@ mod tests {
     #[test]
     fn an_unknown_camera_is_named_with_those_that_exist() {
         let args = parse("snapshot -o a.jpg --camera back").unwrap();
-        let error = run(args, &[]).unwrap_err().to_string();
+        let error = run(args, &without_cameras()).unwrap_err().to_string();
         assert!(error.contains("`back`"), "{error}");
     }
 
@@ -511,10 +521,10 @@ mod tests {
             output.display(),
             folder.path().display()
         );
-        let error = run(parse(&line).unwrap(), &[]).unwrap_err().to_string();
+        let error = run(parse(&line).unwrap(), &without_cameras()).unwrap_err().to_string();
         assert!(error.contains("absent") && error.contains("expected a folder"), "{error}");
         let line = line.replace("shot.jpg", "shot.gif");
-        let error = run(parse(&line).unwrap(), &[]).unwrap_err().to_string();
+        let error = run(parse(&line).unwrap(), &without_cameras()).unwrap_err().to_string();
         assert!(error.contains("should end in .jpg or .ppm"), "{error}");
     }
 

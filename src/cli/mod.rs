@@ -114,7 +114,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Person(args) => person::run(args, &config),
         Command::Eval(args) => eval::run(args, &config),
         Command::Models(args) => models::run(args, &config.models),
-        Command::Camera(args) => camera::run(args, &config.cameras),
+        Command::Camera(args) => camera::run(args, &config),
         Command::Bench(args) => bench::run(&args, &config),
         Command::Search(args) => search::run(&args, &config),
     }

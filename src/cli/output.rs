@@ -25,6 +25,14 @@ impl Failure {
 
     /// Prints the chain of causes on stderr and answers the exit code that belongs to it.
     pub fn report(error: &anyhow::Error) -> ExitCode {
+        let is_closed_pipe = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<io::Error>().map(io::Error::kind)
+                == Some(io::ErrorKind::BrokenPipe)
+        };
+        if error.chain().any(is_closed_pipe) {
+            // Whoever reads, `head` for example, has seen enough.
+            return ExitCode::SUCCESS;
+        }
         let _ = writeln!(io::stderr(), "facelatch: {error:#}");
         if error.is::<ConfigError>() || error.is::<UsageError>() {
             Self::USAGE.into()
