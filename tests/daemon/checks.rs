@@ -145,3 +145,19 @@ fn metrics_count_what_the_daemon_did() {
     assert_eq!(client.metric("facelatch_store_errors_total"), 0);
     assert!(text.ends_with("# EOF\n"), "{text}");
 }
+
+/// The bench starts a daemon of its own on a store of its own and leaves nothing behind.
+#[test]
+fn the_bench_runs_without_a_picture_and_touches_no_store() {
+    let home = Home::new();
+    let words = ["bench", "--persons", "30", "--seconds", "1", "--json"];
+    let report = home.run(&words).with(0).json();
+    assert_eq!((&report["face"], &report["persons"]), (&json!(false), &json!(30)));
+    let load = report["daemon"]["load"].as_array().unwrap();
+    assert_eq!(
+        load.iter().map(|row| row["clients"].as_u64()).collect::<Vec<_>>(),
+        [1, 2, 4].map(Some)
+    );
+    assert!(load.iter().all(|row| row["answers"].as_u64() > Some(0)), "{load:?}");
+    assert!(!home.path("store").exists());
+}
