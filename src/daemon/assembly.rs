@@ -1,6 +1,7 @@
 //! From configuration to a service that answers requests: the part of the start that the daemon
 //! and the command line share.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -140,7 +141,12 @@ pub fn machine_id(store_dir: &Path) -> anyhow::Result<String> {
             return Ok(text.trim().to_string());
         }
     }
-    // Containers often have none; one of our own must survive restarts.
+    own_machine_id(store_dir)
+}
+
+/// Containers often have no id; one of our own must survive restarts, and a power cut while it is
+/// made: half of one would be replaced by another, and the device would change its topics.
+fn own_machine_id(store_dir: &Path) -> anyhow::Result<String> {
     let own = store_dir.join("machine-id");
     if let Ok(text) = std::fs::read_to_string(&own)
         && text.trim().len() >= 32
@@ -150,6 +156,25 @@ pub fn machine_id(store_dir: &Path) -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).context("the operating system gives no random numbers")?;
     let text = format!("{:032x}", u128::from_be_bytes(bytes));
-    std::fs::write(&own, format!("{text}\n")).with_context(|| own.display().to_string())?;
+    let shown = || own.display().to_string();
+    let mut file = tempfile::NamedTempFile::new_in(store_dir).with_context(shown)?;
+    writeln!(file, "{text}").with_context(shown)?;
+    file.as_file().sync_all().with_context(shown)?;
+    file.persist(&own).with_context(shown)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_our_own_stays_and_half_of_one_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = own_machine_id(dir.path()).unwrap();
+        assert_eq!((first.len(), own_machine_id(dir.path()).unwrap()), (32, first.clone()));
+        std::fs::write(dir.path().join("machine-id"), &first[..8]).unwrap();
+        assert_eq!(own_machine_id(dir.path()).unwrap().len(), 32);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no file is left over");
+    }
 }

@@ -157,11 +157,6 @@ impl Manifest {
         })
     }
 
-    /// One model by its name in the manifest.
-    pub fn model_entry(&self, name: &str) -> Option<&ModelEntry> {
-        self.models.get(name)
-    }
-
     /// The models of a pack, by name.
     pub fn models_of(&self, pack: &str) -> Result<Vec<(&str, &ModelEntry)>, ManifestError> {
         let names = self.pack_entry(pack)?.models();
