@@ -88,9 +88,9 @@ pub enum Evidence {
 impl From<&LivenessReport> for Evidence {
     fn from(report: &LivenessReport) -> Self {
         match report {
-            LivenessReport { failure: None, pad_score: Some(_) } => Self::Live,
+            LivenessReport { failure: None, pad_score: Some(_), .. } => Self::Live,
             // The rules passed, but the pack holds no model that could tell an attack.
-            LivenessReport { failure: None, pad_score: None } => Self::Unchecked,
+            LivenessReport { failure: None, pad_score: None, .. } => Self::Unchecked,
             LivenessReport { failure: Some(LivenessReason::FaceNotLive), .. } => Self::Spoof,
             LivenessReport { failure: Some(reason), .. } => Self::Unsure(*reason),
         }
@@ -698,7 +698,8 @@ mod tests {
 
     #[test]
     fn evidence_of_a_report() {
-        let report = |failure, pad_score| LivenessReport { failure, pad_score };
+        let report =
+            |failure, pad_score| LivenessReport { failure, pad_score, ..LivenessReport::default() };
         let cases = [
             (report(None, Some(0.9)), Evidence::Live),
             (report(None, None), Evidence::Unchecked),

@@ -1,14 +1,17 @@
-//! Whether a picture shows a live face that can be judged: the image rules, the presentation
-//! attack score, and the one reason why not.
+//! Whether a picture shows a live face that can be judged: the image rules, the findings about the
+//! face, and the one reason why not.
 //!
-//! The order of the tests is the contract's. [`image_rules`] holds those that need no network and
-//! [`Evidence::judge`] those that do, so the networks are not run for a picture that is refused
-//! anyway.
+//! The order of the tests is the contract's. [`image_rules`] holds those that need no network; what
+//! networks and measurements say are [`Finding`]s, and [`LivenessReport::of`] makes the answer of
+//! them. Each cue has a veto: a face is live when all pass, never because one does.
 
 use serde::{Deserialize, Serialize};
 
 use crate::face::detection::{Detection, has_second_face, main_face};
-use crate::face::pose;
+use crate::face::pose::Pose;
+
+/// The angle that scores 0 as a pose.
+const POSE_SCORE_DEG: f32 = 60.0;
 
 /// Why a liveness check failed; the names are the wire contract's, tested in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,14 +52,110 @@ impl LivenessReason {
     }
 }
 
+/// What is measured about a face that passed the image rules; the names are those of events and of
+/// the answer of `POST /liveness`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cue {
+    /// The face looks at the camera. Score: 1 straight ahead, 0 at 60 degrees to any side.
+    Pose,
+    /// The eyes are open. Score: the probability that the more open one is.
+    Eyes,
+    /// Nothing hides eyes, nose or mouth. Score: the probability of that.
+    Uncovered,
+    /// The attack detectors take it for bona fide. Score: their mean probability.
+    Pad,
+    /// No pixel grid of a screen and no raster of a print lies over the face.
+    Moire,
+    /// No edge of a phone, tablet or sheet surrounds the face.
+    Surround,
+    /// The frames of one track agree that the face is live. Score: share of those that do.
+    Agreement,
+    /// The face changes from frame to frame, as living faces do.
+    Motion,
+}
+
+impl Cue {
+    /// The reason that a failing cue gives.
+    pub const fn reason(self) -> LivenessReason {
+        match self {
+            Self::Pose => LivenessReason::FaceAngleTooLarge,
+            Self::Eyes => LivenessReason::EyesClosed,
+            Self::Uncovered => LivenessReason::FaceIsOccluded,
+            Self::Pad | Self::Moire | Self::Surround | Self::Agreement | Self::Motion => {
+                LivenessReason::FaceNotLive
+            }
+        }
+    }
+
+    /// Whether the cue speaks about presentation attacks, not about the picture.
+    pub fn is_pad(self) -> bool {
+        self.reason() == LivenessReason::FaceNotLive
+    }
+}
+
+/// One cue's own answer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was measured.
+    pub cue: Cue,
+    /// 0 to 1, the greater the better; not a number when the measurement failed.
+    pub score: f32,
+    /// Least score that passes: the cue's operating point.
+    pub limit: f32,
+    /// Whether it passed.
+    pub pass: bool,
+}
+
+impl Finding {
+    /// Passes at `limit` and above; a score that is not a number fails.
+    pub fn new(cue: Cue, score: f32, limit: f32) -> Self {
+        Self { cue, score, limit, pass: score >= limit }
+    }
+
+    /// The score on a scale that all cues share: 0 to 1 with the operating point at 0.5, linear on
+    /// both sides of it; 0 when it is not a number. Monotonic, and at least 0.5 exactly when the
+    /// cue passes.
+    pub fn calibrated(&self) -> f32 {
+        let Self { score, limit, .. } = *self;
+        if !self.pass {
+            let share = (score / limit).clamp(0.0, 1.0);
+            // Strictly below: rounding must not lift a veto to the operating point.
+            return if share.is_nan() { 0.0 } else { (share * 0.5).min(0.5 - f32::EPSILON) };
+        }
+        let room = 1.0 - limit;
+        let share = if room > 0.0 { ((score - limit) / room).clamp(0.0, 1.0) } else { 1.0 };
+        0.5 + share * 0.5
+    }
+}
+
 /// The outcome of a liveness check.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LivenessReport {
     /// `None` means live.
     pub failure: Option<LivenessReason>,
-    /// Mean bona fide probability of the ensemble, 0 to 1; `None` when an earlier rule failed or
+    /// The least [`Finding::calibrated`] score of the cues about attacks: every cue has a veto, and
+    /// 0.5 is the operating point of all of them together. `None` when an earlier rule failed or
     /// the pack holds no liveness model.
     pub pad_score: Option<f32>,
+    /// Where the face looks; `None` when an earlier rule failed.
+    pub pose: Option<Pose>,
+    /// What was measured, in the order of the tests; what comes after a failed test is not there.
+    pub findings: Vec<Finding>,
+}
+
+impl LivenessReport {
+    /// Refused before anything was measured.
+    pub fn refused(reason: LivenessReason) -> Self {
+        Self { failure: Some(reason), ..Self::default() }
+    }
+
+    /// The outcome that measurements amount to: the first failing one gives the reason.
+    pub fn of(findings: Vec<Finding>, pose: Option<Pose>) -> Self {
+        let failure = findings.iter().filter(|finding| !finding.pass).map(|f| f.cue.reason()).min();
+        let scores = findings.iter().filter(|f| f.cue.is_pad()).map(Finding::calibrated);
+        Self { failure, pad_score: scores.reduce(f32::min), pose, findings }
+    }
 }
 
 /// The measurements that a picture must satisfy before a network judges it.
@@ -92,9 +191,20 @@ impl ImageRules {
     /// pixels, at pupils in the same proportion; the border matters only when the face is cut off.
     pub const CAMERA: Self =
         Self { side_px_min: 80.0, pupils_px_min: 26.0, border_px_min: 1.0, ..Self::STILL };
+
+    /// For measuring what follows these rules on collections of small portraits: any size and
+    /// place of a face that is whole. Never for a decision.
+    pub const ANY_SIZE: Self = Self {
+        side_px_min: 0.0,
+        pupils_px_min: 0.0,
+        border_px_min: 0.0,
+        fill_max: 2.0,
+        ..Self::STILL
+    };
 }
 
-/// The first image rule that the faces of a picture of `width` by `height` pixels break.
+/// The first image rule that the faces of a picture of `width` by `height` pixels break; the rule
+/// on the angle is [`pose_finding`], as it takes a pose.
 ///
 /// `faces` are all faces of the picture; the largest is judged.
 pub fn image_rules(
@@ -108,11 +218,6 @@ pub fn image_rules(
         bounds.x.min(bounds.y).min(width - bounds.right()).min(height - bounds.bottom());
     let fill = (bounds.width / width).max(bounds.height / height);
     let pupils = face.landmarks[0].distance(face.landmarks[1]);
-    let frontal = || {
-        pose::estimate(&face.landmarks).is_some_and(|pose| {
-            pose.yaw_deg.abs() <= rules.angle_deg_max && pose.pitch_deg.abs() <= rules.angle_deg_max
-        })
-    };
     if has_second_face(faces) {
         Some(LivenessReason::TooManyFaces)
     } else if to_border < 0.0 {
@@ -123,41 +228,17 @@ pub fn image_rules(
         Some(LivenessReason::FaceCloseToBorder)
     } else if bounds.width.min(bounds.height) < rules.side_px_min || pupils < rules.pupils_px_min {
         Some(LivenessReason::FaceTooSmall)
-    } else if !frontal() {
-        Some(LivenessReason::FaceAngleTooLarge)
     } else {
         None
     }
 }
 
-/// What networks say about the main face of a picture that passed the image rules.
-///
-/// `eyes_closed` and `occluded` are `None` where the pack holds no network for them: such a pack
-/// never answers `EYES_CLOSED` or `FACE_IS_OCCLUDED`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Evidence {
-    /// Both eyes are closed.
-    pub eyes_closed: Option<bool>,
-    /// A mask, hand, scarf or sunglasses hide part of the face.
-    pub occluded: Option<bool>,
-    /// Mean bona fide probability of the attack detectors, 0 to 1.
-    pub pad_score: f32,
-}
-
-impl Evidence {
-    /// The first reason against the face; `pad_score_min` is the pack's operating point.
-    pub fn judge(&self, pad_score_min: f32) -> Option<LivenessReason> {
-        if self.eyes_closed == Some(true) {
-            Some(LivenessReason::EyesClosed)
-        } else if self.occluded == Some(true) {
-            Some(LivenessReason::FaceIsOccluded)
-        } else if self.pad_score >= pad_score_min {
-            None
-        } else {
-            // A score that is not a number ends here, too.
-            Some(LivenessReason::FaceNotLive)
-        }
-    }
+/// How far a face may look aside, as a finding; `None` for the pose means that no upright face
+/// explains what was seen.
+pub fn pose_finding(pose: Option<Pose>, angle_deg_max: f32) -> Finding {
+    let score = |deg: f32| (1.0 - deg / POSE_SCORE_DEG).clamp(0.0, 1.0);
+    let angle = pose.map_or(f32::NAN, |pose| pose.yaw_deg.abs().max(pose.pitch_deg.abs()));
+    Finding::new(Cue::Pose, score(angle), score(angle_deg_max))
 }
 
 /// Probability of the class "bona fide" (1 of 0, 1, 2) from an attack detector's logits. `None`
@@ -195,11 +276,6 @@ mod tests {
         face(150.0, 200.0, 300.0, 400.0)
     }
 
-    fn turned(mut face: Detection) -> Detection {
-        face.landmarks[2].x += face.bounds.width * 0.4;
-        face
-    }
-
     fn judged(faces: &[Detection]) -> Option<LivenessReason> {
         image_rules(SIZE, faces, &ImageRules::STILL)
     }
@@ -221,7 +297,6 @@ mod tests {
             ("14 px to the bottom", face(150.0, 386.0, 300.0, 400.0), R::FaceCloseToBorder),
             ("149 px wide", face(200.0, 200.0, 149.0, 200.0), R::FaceTooSmall),
             ("149 px high", face(200.0, 200.0, 180.0, 149.0), R::FaceTooSmall),
-            ("turned", turned(good()), R::FaceAngleTooLarge),
         ] {
             assert_eq!(judged(&[face]), Some(reason), "{name}");
         }
@@ -257,7 +332,7 @@ mod tests {
         assert_eq!(judged(&[face(-5.0, 10.0, 590.0, 780.0)]), Some(R::FaceCropped));
         assert_eq!(judged(&[face(5.0, 5.0, 590.0, 780.0)]), Some(R::FaceTooClose));
         assert_eq!(judged(&[face(5.0, 5.0, 50.0, 60.0)]), Some(R::FaceCloseToBorder));
-        assert_eq!(judged(&[turned(face(50.0, 50.0, 90.0, 90.0))]), Some(R::FaceTooSmall));
+        assert_eq!(judged(&[face(50.0, 50.0, 90.0, 90.0)]), Some(R::FaceTooSmall));
         let background = face(20.0, 20.0, 100.0, 120.0);
         assert_eq!(judged(&[background, good()]), None);
     }
@@ -273,19 +348,41 @@ mod tests {
     }
 
     #[test]
-    fn evidence_is_judged_in_the_contracts_order() {
+    fn the_first_failing_finding_gives_the_reason() {
         use LivenessReason as R;
-        for (eyes_closed, occluded, pad_score, expected) in [
-            (None, None, 0.5, None),
-            (None, None, 0.499, Some(R::FaceNotLive)),
-            (None, None, f32::NAN, Some(R::FaceNotLive)),
-            (Some(false), Some(false), 0.9, None),
-            (Some(true), Some(true), 0.1, Some(R::EyesClosed)),
-            (Some(false), Some(true), 0.1, Some(R::FaceIsOccluded)),
+        let found = |findings: &[(Cue, f32)]| {
+            let findings = findings.iter().map(|&(cue, score)| Finding::new(cue, score, 0.5));
+            LivenessReport::of(findings.collect(), None)
+        };
+        for (findings, expected) in [
+            (vec![], None),
+            (vec![(Cue::Pad, 0.5)], None),
+            (vec![(Cue::Pad, 0.499)], Some(R::FaceNotLive)),
+            (vec![(Cue::Pad, f32::NAN)], Some(R::FaceNotLive)),
+            (vec![(Cue::Pad, 0.99), (Cue::Moire, 0.1)], Some(R::FaceNotLive)),
+            (vec![(Cue::Moire, 0.99), (Cue::Pad, 0.1)], Some(R::FaceNotLive)),
+            (vec![(Cue::Pad, 0.1), (Cue::Eyes, 0.1)], Some(R::EyesClosed)),
+            (vec![(Cue::Uncovered, 0.1), (Cue::Eyes, 0.1)], Some(R::EyesClosed)),
+            (vec![(Cue::Uncovered, 0.1), (Cue::Eyes, 0.9)], Some(R::FaceIsOccluded)),
+            (vec![(Cue::Uncovered, 0.1), (Cue::Pose, 0.1)], Some(R::FaceAngleTooLarge)),
         ] {
-            let evidence = Evidence { eyes_closed, occluded, pad_score };
-            assert_eq!(evidence.judge(0.5), expected, "{evidence:?}");
+            assert_eq!(found(&findings).failure, expected, "{findings:?}");
         }
+        assert_eq!(found(&[(Cue::Eyes, 0.9)]).pad_score, None, "no word about attacks");
+        let weakest = found(&[(Cue::Pad, 0.9), (Cue::Moire, 0.6), (Cue::Eyes, 0.55)]);
+        assert!((weakest.pad_score.unwrap() - 0.6).abs() < 1e-6, "{weakest:?}");
+    }
+
+    #[test]
+    fn a_face_that_looks_too_far_aside_or_nowhere_fails() {
+        let pass = |yaw_deg, pitch_deg| pose_finding(Some(Pose { yaw_deg, pitch_deg }), 30.0).pass;
+        assert!(pass(0.0, 0.0) && pass(30.0, -30.0) && pass(-30.0, 30.0));
+        for (yaw, pitch) in
+            [(30.1, 0.0), (-30.1, 0.0), (0.0, 30.1), (0.0, -90.0), (f32::NAN, f32::NAN)]
+        {
+            assert!(!pass(yaw, pitch), "{yaw} {pitch}");
+        }
+        assert!(!pose_finding(None, 30.0).pass);
     }
 
     #[test]
@@ -340,6 +437,20 @@ mod tests {
                 && h < 0.9 * 800.0
                 && face.landmarks[0].distance(face.landmarks[1]) >= rules.pupils_px_min;
             prop_assert_eq!(image_rules(SIZE, &[face], &rules).is_none(), keeps);
+        }
+
+        #[test]
+        fn calibration_keeps_order_and_verdict(
+            limit in 0.0f32..=1.0, a in 0.0f32..=1.0, b in 0.0f32..=1.0,
+        ) {
+            let (low, high) = if a <= b { (a, b) } else { (b, a) };
+            let low = Finding::new(Cue::Pad, low, limit);
+            let high = Finding::new(Cue::Pad, high, limit);
+            prop_assert!(low.calibrated() <= high.calibrated());
+            for finding in [low, high] {
+                prop_assert!((0.0..=1.0).contains(&finding.calibrated()));
+                prop_assert_eq!(finding.calibrated() >= 0.5, finding.pass);
+            }
         }
     }
 }

@@ -13,5 +13,6 @@ pub mod image;
 pub mod liveness;
 pub mod planes;
 pub mod pose;
+pub mod state;
 pub mod template;
 pub mod yunet;

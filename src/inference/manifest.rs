@@ -205,6 +205,8 @@ impl Manifest {
             embedding: self.embedding(name, embedding, dir)?,
             pad: pad.collect::<Result<_, _>>()?,
             pad_score_min: entry.pad_score_min,
+            face_state: None,
+            mesh: None,
         })
     }
 

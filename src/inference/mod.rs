@@ -166,6 +166,32 @@ pub struct PadSpec {
     pub crop_scale: f32,
 }
 
+/// The network that tells closed eyes, covered faces and where a face looks.
+#[derive(Clone)]
+pub struct FaceStateSpec {
+    /// The network; its output `state` is read by `face::state`.
+    pub file: ModelFile,
+    /// Pixels to tensor.
+    pub normalisation: Normalisation,
+    /// Side of the square input in pixels.
+    pub side: u32,
+    /// Where the five landmarks go in the aligned face, in pixels.
+    pub template: [[f32; 2]; 5],
+    /// Both eyes count as closed when each is so with at least this probability.
+    pub eyes_closed_min: f32,
+    /// A face counts as covered at and above this probability.
+    pub covered_min: f32,
+}
+
+/// The face mesh, a second look at eyes and pose.
+#[derive(Clone)]
+pub struct MeshSpec {
+    /// 478 points of a face.
+    pub file: ModelFile,
+    /// From some of these points to expressions, blinking among them.
+    pub blendshapes: ModelFile,
+}
+
 /// A complete set of models, checked against the manifest.
 #[derive(Clone)]
 pub struct Pack {
@@ -181,4 +207,8 @@ pub struct Pack {
     pub pad: Vec<PadSpec>,
     /// Least mean bona fide probability that counts as live, 0 to 1.
     pub pad_score_min: f32,
+    /// Tells closed eyes and covered faces; without it neither is ever answered.
+    pub face_state: Option<FaceStateSpec>,
+    /// Decides where the cheaper estimates of eyes and pose are in doubt.
+    pub mesh: Option<MeshSpec>,
 }

@@ -3,6 +3,8 @@
 //! [`Recognizer`] owns one set of networks and runs them one after the other; [`pool`] holds one
 //! recognizer per worker thread behind a bounded queue. Nothing here opens files or sockets.
 
+pub mod aligned;
+pub mod liveness;
 pub mod pool;
 pub mod scripted;
 
@@ -10,23 +12,16 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::face::alignment::{Similarity, warp_into};
 use crate::face::comparison::ScoreMap;
-use crate::face::crop::attack_window;
-use crate::face::detection::{Detection, main_face};
-use crate::face::geometry::Point;
+use crate::face::detection::Detection;
 use crate::face::image::Image;
-use crate::face::liveness::{
-    Evidence, ImageRules, LivenessReason, LivenessReport, bona_fide_probability, image_rules,
-};
-use crate::face::planes::{PlaneMap, Planes, resize_into};
+use crate::face::liveness::{ImageRules, LivenessReport};
 use crate::face::template::{Template, TemplateError};
 use crate::face::yunet::{self, Letterbox, StrideMaps};
 use crate::gallery::person::EmbeddingModelId;
-use crate::inference::{
-    ChannelOrder, EmbeddingSpec, InferenceError, Model, ModelLoader, Normalisation, Outputs, Pack,
-    PadSpec, Tensor,
-};
+use crate::inference::{InferenceError, Model, ModelLoader, Outputs, Pack, Tensor};
+use crate::recognition::aligned::Aligner;
+use crate::recognition::liveness::LivenessChecker;
 
 /// What the rest of the program may know of the models in use.
 #[derive(Clone, Debug)]
@@ -68,8 +63,8 @@ pub struct StageTimes {
     pub alignment: Duration,
     /// The embedding network.
     pub embedding: Duration,
-    /// Crops and networks of the attack detectors.
-    pub attack_detection: Duration,
+    /// The liveness check.
+    pub liveness: Duration,
 }
 
 /// Canvas of the first look in pixels. At this size one face was found in every one of 13,233
@@ -81,33 +76,17 @@ const FAR_SIDE_PX: usize = 640;
 /// the second look found more faces in 8, each with a largest face below this width (people far
 /// away); with wider ones it found the same or fewer, at four times the cost.
 const FAR_FACE_PX: f32 = 20.0;
-/// Side of the attack detectors' input in pixels.
-const ATTACK_SIDE_PX: usize = 80;
-
 /// One set of networks. Not shared: every worker thread has its own.
 pub struct Recognizer {
     detector: Box<dyn Model>,
     confidence_min: f32,
     embedder: Box<dyn Model>,
     aligner: Aligner,
-    attack_detectors: Vec<AttackDetector>,
-    pad_score_min: f32,
+    /// Name of the embedder's output, and its components.
+    embedding: (String, usize),
+    liveness: LivenessChecker,
     canvas: Tensor,
     times: StageTimes,
-}
-
-/// How the embedding network wants its face.
-struct Aligner {
-    template: [Point; 5],
-    map: PlaneMap,
-    side: usize,
-    output: String,
-    dimension: usize,
-}
-
-struct AttackDetector {
-    model: Box<dyn Model>,
-    crop_scale: f32,
 }
 
 impl Recognizer {
@@ -117,21 +96,14 @@ impl Recognizer {
         loader: &dyn ModelLoader,
         threads: usize,
     ) -> Result<Self, InferenceError> {
-        let attack_detector = |spec: &PadSpec| {
-            let model = loader.load(&spec.file, threads)?;
-            Ok(AttackDetector { model, crop_scale: spec.crop_scale })
-        };
+        let embedding = &pack.embedding;
         Ok(Self {
             detector: loader.load(&pack.detector.file, threads)?,
             confidence_min: pack.detector.confidence_min,
-            embedder: loader.load(&pack.embedding.file, threads)?,
-            aligner: Aligner::new(&pack.embedding),
-            attack_detectors: pack
-                .pad
-                .iter()
-                .map(attack_detector)
-                .collect::<Result<_, InferenceError>>()?,
-            pad_score_min: pack.pad_score_min,
+            embedder: loader.load(&embedding.file, threads)?,
+            aligner: Aligner::new(&embedding.template, embedding.normalisation, embedding.side),
+            embedding: (embedding.output.clone(), embedding.dimension),
+            liveness: LivenessChecker::load(pack, loader, threads)?,
             canvas: Tensor { shape: Vec::new(), values: Vec::new() },
             times: StageTimes::default(),
         })
@@ -175,14 +147,15 @@ impl Recognizer {
     /// The template of one face.
     pub fn embed(&mut self, image: &Image, face: &Detection) -> Result<Template, RecognitionError> {
         let start = Instant::now();
-        let aligned = self.aligner.align(image, face)?;
+        let aligned = self.aligner.align(image, face).ok_or(RecognitionError::Landmarks)?;
         let aligned_at = Instant::now();
         let outputs = self.embedder.run(&aligned)?;
         self.times.alignment += aligned_at - start;
         self.times.embedding += aligned_at.elapsed();
-        let embedding = outputs.get(&self.aligner.output)?;
-        if embedding.values.len() != self.aligner.dimension {
-            let (found, expected) = (embedding.values.len(), self.aligner.dimension);
+        let (output, expected) = (&self.embedding.0, self.embedding.1);
+        let embedding = outputs.get(output)?;
+        if embedding.values.len() != expected {
+            let found = embedding.values.len();
             let reason = format!("an embedding of {found} values, expected {expected}");
             return Err(InferenceError::Shape { reason }.into());
         }
@@ -202,37 +175,10 @@ impl Recognizer {
         image: &Image,
         faces: &[Detection],
     ) -> LivenessReport {
-        let refused = |reason| LivenessReport { failure: Some(reason), pad_score: None };
-        if self.attack_detectors.is_empty() {
-            return refused(LivenessReason::LicenseError);
-        }
-        if let Some(reason) = image_rules((image.width(), image.height()), faces, rules) {
-            return refused(reason);
-        }
         let start = Instant::now();
-        let pad_score = main_face(faces)
-            .ok_or(LivenessReason::FaceNotFound)
-            .and_then(|face| self.pad_score(image, face));
-        self.times.attack_detection += start.elapsed();
-        match pad_score {
-            Ok(pad_score) => {
-                let evidence = Evidence { eyes_closed: None, occluded: None, pad_score };
-                LivenessReport {
-                    failure: evidence.judge(self.pad_score_min),
-                    pad_score: Some(pad_score),
-                }
-            }
-            Err(reason) => refused(reason),
-        }
-    }
-
-    /// Mean bona fide probability of the attack detectors.
-    fn pad_score(&mut self, image: &Image, face: &Detection) -> Result<f32, LivenessReason> {
-        let mut sum = 0.0;
-        for detector in &mut self.attack_detectors {
-            sum += detector.score(image, face)?;
-        }
-        Ok(sum / self.attack_detectors.len() as f32)
+        let report = self.liveness.check(rules, image, faces);
+        self.times.liveness += start.elapsed();
+        report
     }
 
     /// The time spent since this was last called.
@@ -249,53 +195,6 @@ fn stride_maps(outputs: &Outputs, stride: usize) -> Result<StrideMaps<'_>, Infer
         bounds: values("bbox")?,
         points: values("kps")?,
     })
-}
-
-impl Aligner {
-    fn new(spec: &EmbeddingSpec) -> Self {
-        let Normalisation { order, mean, std } = spec.normalisation;
-        Self {
-            template: spec.template.map(|[x, y]| Point::new(x, y)),
-            map: match order {
-                ChannelOrder::Rgb => PlaneMap::rgb(mean, std),
-                ChannelOrder::Bgr => PlaneMap::bgr(mean, std),
-            },
-            side: spec.side as usize,
-            output: spec.output.clone(),
-            dimension: spec.dimension,
-        }
-    }
-
-    fn align(&self, image: &Image, face: &Detection) -> Result<Tensor, RecognitionError> {
-        let transform = Similarity::between(&face.landmarks, &self.template)
-            .ok_or(RecognitionError::Landmarks)?;
-        let side = self.side;
-        let mut values = vec![0.0; 3 * side * side];
-        let mut planes = Planes { width: side, height: side, values: &mut values };
-        warp_into(image, transform, &self.map, &mut planes);
-        Ok(Tensor { shape: vec![1, 3, side, side], values })
-    }
-}
-
-impl AttackDetector {
-    fn score(&mut self, image: &Image, face: &Detection) -> Result<f32, LivenessReason> {
-        let window = attack_window(image.width(), image.height(), face.bounds, self.crop_scale)
-            .ok_or(LivenessReason::FaceNotFound)?;
-        let side = ATTACK_SIDE_PX;
-        let mut values = vec![0.0; 3 * side * side];
-        let mut planes = Planes { width: side, height: side, values: &mut values };
-        resize_into(image, window, (side, side), &PlaneMap::RAW_BGR, &mut planes);
-        let input = Tensor { shape: vec![1, 3, side, side], values };
-        let failed = |error: InferenceError| {
-            tracing::error!(%error, "attack detection failed");
-            LivenessReason::UnknownError
-        };
-        let outputs = self.model.run(&input).map_err(failed)?;
-        let logits = outputs.get("logits").map_err(failed)?;
-        bona_fide_probability(&logits.values).ok_or_else(|| {
-            failed(InferenceError::Shape { reason: "three finite logits expected".into() })
-        })
-    }
 }
 
 /// Facts about a pack, before or without loading its networks.
@@ -315,6 +214,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::face::geometry::Point;
+    use crate::face::liveness::Cue;
+    use crate::face::liveness::LivenessReason;
     use crate::inference::ModelFile;
     use crate::recognition::scripted::{self, Face, Kind, ScriptedLoader};
 
@@ -492,24 +394,27 @@ mod tests {
         assert!(!info(&pack).has_liveness);
         let mut recognizer = Recognizer::load(&pack, &ScriptedLoader::default(), 1).unwrap();
         for faces in [vec![], vec![Face::live(1)], vec![Face::attack(1)]] {
-            let expected =
-                LivenessReport { failure: Some(LivenessReason::LicenseError), pad_score: None };
+            let expected = LivenessReport::refused(LivenessReason::LicenseError);
             assert_eq!(liveness(&mut recognizer, &faces), expected);
         }
     }
 
     #[test]
     fn a_broken_attack_detector_never_makes_a_face_live() {
-        let unknown =
-            LivenessReport { failure: Some(LivenessReason::UnknownError), pad_score: None };
         let mut failing = load(&ScriptedLoader::failing(scripted::ATTACK_DETECTOR));
-        assert_eq!(liveness(&mut failing, &[Face::live(1)]), unknown);
+        let refused = |recognizer: &mut Recognizer| {
+            let report = liveness(recognizer, &[Face::live(1)]);
+            assert_eq!(report.pad_score, None);
+            report.failure
+        };
+        let unknown = Some(LivenessReason::UnknownError);
+        assert_eq!(refused(&mut failing), unknown);
         for logits in [&[f32::NAN, 9.0, 0.0][..], &[9.0; 2], &[]] {
             let answer = Answering(scripted::ATTACK_DETECTOR, outputs("logits", logits));
-            assert_eq!(liveness(&mut load(&answer), &[Face::live(1)]), unknown, "{logits:?}");
+            assert_eq!(refused(&mut load(&answer)), unknown, "{logits:?}");
         }
         let unnamed = Answering(scripted::ATTACK_DETECTOR, outputs("probabilities", &[9.0; 3]));
-        assert_eq!(liveness(&mut load(&unnamed), &[Face::live(1)]), unknown);
+        assert_eq!(refused(&mut load(&unnamed)), unknown);
     }
 
     #[test]
@@ -522,11 +427,14 @@ mod tests {
         // The second member is undecided, whatever it sees.
         let undecided = Answering(scripted::EMBEDDING, outputs("logits", &[0.0, 2f32.ln(), 0.0]));
         let mut recognizer = Recognizer::load(&pack, &undecided, 1).unwrap();
+        let mean = |report: &LivenessReport| {
+            report.findings.iter().find(|finding| finding.cue == Cue::Pad).unwrap().score
+        };
         let live = liveness(&mut recognizer, &[Face::live(1)]);
-        assert!((live.pad_score.unwrap() - 0.7475).abs() < 1e-3, "{live:?}");
+        assert!((mean(&live) - 0.7475).abs() < 1e-3, "{live:?}");
         assert_eq!(live.failure, None);
         let attack = liveness(&mut recognizer, &[Face::attack(1)]);
-        assert!((attack.pad_score.unwrap() - 0.2512).abs() < 1e-3, "{attack:?}");
+        assert!((mean(&attack) - 0.2512).abs() < 1e-3, "{attack:?}");
         assert_eq!(attack.failure, Some(LivenessReason::FaceNotLive));
     }
 
@@ -535,7 +443,7 @@ mod tests {
         let mut recognizer = scripted::recognizer();
         liveness(&mut recognizer, &[Face::live(1)]);
         let times = recognizer.take_times();
-        assert!(times.detection > Duration::ZERO && times.attack_detection > Duration::ZERO);
+        assert!(times.detection > Duration::ZERO && times.liveness > Duration::ZERO);
         assert_eq!(times.embedding, Duration::ZERO);
         assert_eq!(recognizer.take_times(), StageTimes::default());
     }

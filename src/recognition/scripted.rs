@@ -190,6 +190,8 @@ pub fn pack() -> Pack {
         },
         pad: vec![PadSpec { file: file(ATTACK_DETECTOR, "c"), crop_scale: 2.7 }],
         pad_score_min: 0.5,
+        face_state: None,
+        mesh: None,
     }
 }
 

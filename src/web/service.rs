@@ -95,7 +95,7 @@ impl Workers {
 fn note_stages(metrics: &Metrics, times: StageTimes) {
     let stages = [
         (Stage::Detect, times.detection),
-        (Stage::Liveness, times.attack_detection),
+        (Stage::Liveness, times.liveness),
         (Stage::Embed, times.alignment + times.embedding),
     ];
     for (stage, elapsed) in stages.into_iter().filter(|(_, elapsed)| !elapsed.is_zero()) {
