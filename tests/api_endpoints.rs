@@ -11,9 +11,10 @@ use std::sync::mpsc;
 
 use api_support::{Answer, Bench, LAN, WAN, enrolment, face, jpeg, picture_base64, request};
 use facelatch::config::MetricsAccess;
+use facelatch::face::liveness::LivenessReason;
 use facelatch::picture;
 use facelatch::recognition::pool::Lane;
-use facelatch::recognition::scripted::{self, Face, ScriptedLoader};
+use facelatch::recognition::scripted::{self, Face, Kind, ScriptedLoader};
 use facelatch::store::Scope;
 use facelatch::web::base64_image;
 use facelatch::web::error::ErrorCode;
@@ -269,6 +270,8 @@ fn liveness_reasons_reach_the_caller() {
         (vec![live.at(5, 200, 200)], "FACE_CLOSE_TO_BORDER"),
         (vec![live.at(150, 200, 100)], "FACE_TOO_SMALL"),
         (vec![turned], "FACE_ANGLE_TOO_LARGE"),
+        (vec![Face { kind: scripted::Kind::Asleep, ..live }], "EYES_CLOSED"),
+        (vec![Face { kind: scripted::Kind::Masked, ..live }], "FACE_IS_OCCLUDED"),
         (vec![Face::attack(1)], "FACE_NOT_LIVE"),
     ];
     for (faces, reason) in rows {
@@ -286,6 +289,10 @@ fn liveness_reasons_reach_the_caller() {
             bench.call(what, &with(body, json!({"check_liveness": false}))).ok();
         }
     }
+    let search = json!({
+        "collection_name": "staff", "face_base_64": picture_base64(&[]), "check_liveness": true,
+    });
+    refused(&bench.call("POST /face-search", &search), 400, "ERR_FACE_NOT_DETECTED");
     // Liveness is the first picture's business.
     let reference = json!({
         "face_base_64": face(1), "ref_face_base_64": picture_base64(&[Face::attack(1)]),
@@ -296,6 +303,76 @@ fn liveness_reasons_reach_the_caller() {
         "collection_name": "staff", "face_base_64": face(1), "check_liveness": true,
     });
     assert_eq!(bench.call("POST /face-search", &search).ok()[0]["person_id"], "p1");
+}
+
+#[test]
+fn the_liveness_check_alone_says_what_it_measured() {
+    let bench = Bench::new();
+    let check = |faces: &[Face]| {
+        bench.call("POST /liveness", &json!({"face_base_64": picture_base64(faces)}))
+    };
+    let live = check(&[Face::live(1)]).ok();
+    assert_eq!((&live["live"], &live["code"]), (&json!(true), &Value::Null));
+    assert!(live["score"].as_f64().unwrap() > 0.5);
+    assert!(live["pose"]["yaw"].as_f64().unwrap().abs() < 5.0);
+    assert!((live["face"]["box"]["width"].as_f64().unwrap() - 200.0).abs() <= 4.0);
+    let cues = |answer: &Value| -> Vec<(String, bool)> {
+        let cue = |cue: &Value| {
+            assert_eq!(cue["pass"], cue["score"].as_f64() >= cue["limit"].as_f64());
+            (cue["name"].as_str().unwrap().to_string(), cue["pass"].as_bool().unwrap())
+        };
+        answer["cues"].as_array().unwrap().iter().map(cue).collect()
+    };
+    for passed in ["pose", "eyes", "uncovered", "pad"] {
+        assert!(cues(&live).contains(&(passed.to_string(), true)), "{live}");
+    }
+    let attack = check(&[Face::attack(1)]).ok();
+    assert_eq!((&attack["live"], &attack["code"]), (&json!(false), &json!("FACE_NOT_LIVE")));
+    assert!(attack["score"].as_f64().unwrap() < 0.5);
+    assert!(cues(&attack).contains(&("pad".to_string(), false)), "{attack}");
+    let masked = check(&[Face { kind: scripted::Kind::Masked, ..Face::live(1) }]).ok();
+    assert_eq!((&masked["code"], &masked["score"]), (&json!("FACE_IS_OCCLUDED"), &Value::Null));
+    let small = check(&[Face::live(1).at(100, 100, 100)]).ok();
+    assert_eq!((&small["code"], &small["cues"]), (&json!("FACE_TOO_SMALL"), &json!([])));
+    refused(&check(&[]), 400, "ERR_FACE_NOT_DETECTED");
+    let without = Bench::without_liveness();
+    let body = json!({"face_base_64": face(1)});
+    assert_eq!(without.call("POST /liveness", &body).ok()["code"], "LICENSE_ERROR");
+    let models = Bench::without_models();
+    refused(&models.call("POST /liveness", &body), 500, "ERR_INTERNAL_ERROR");
+}
+
+#[test]
+fn any_picture_ends_in_one_reason_or_success_and_a_refused_one_is_not_stored() {
+    let bench = Bench::new();
+    bench.collection("staff", &[]);
+    let kinds = [Kind::Live, Kind::Attack, Kind::Turned, Kind::Asleep, Kind::Masked];
+    let mut persons = 0;
+    for at in 0..160_i32 {
+        // Walks over and past every edge, in sizes from dots to more than the picture.
+        let (x, y) = ((at * 97) % 700 - 150, (at * 61) % 860 - 150);
+        let side = [4, 60, 130, 170, 240, 420, 620, 900][at as usize % 8];
+        let kind = kinds[at as usize % kinds.len()];
+        let face = Face { person: (at % 250) as u8, kind, ..Face::live(0) }.at(x, y, side);
+        let body = json!({
+            "collection_name": "staff", "person_id": format!("p{at}"), "person_name": "x",
+            "face_base_64": picture_base64(&[face]), "face_storage_type": "NoStorage",
+            "check_liveness": true,
+        });
+        let answer = bench.call("PUT /person", &body);
+        match answer.status {
+            200 => persons += 1,
+            400 => assert_eq!(answer.code(), "ERR_FACE_NOT_DETECTED", "{face:?}"),
+            _ => {
+                refused(&answer, 422, "ERR_LIVENESS_ERROR");
+                let reason = answer.json["metadata"]["code"].clone();
+                serde_json::from_value::<LivenessReason>(reason).unwrap();
+            }
+        }
+        let staff = bench.call("GET /collection?name=staff", &json!({})).ok();
+        assert_eq!(staff["num_persons"], persons, "{face:?}");
+    }
+    assert!(persons > 0, "some of them are good pictures");
 }
 
 #[test]
@@ -441,7 +518,9 @@ fn a_scope_opens_its_endpoints_and_no_others() {
     use Scope::{Admin, Door, Enrol, Events, Search};
     let bench = Bench::new();
     let opened_by = |method: &str, path: Path| match (method, path) {
-        (_, Path::FaceSearch | Path::MultiFaceSearch | Path::Compare) => vec![Search],
+        (_, Path::FaceSearch | Path::MultiFaceSearch | Path::Compare | Path::Liveness) => {
+            vec![Search]
+        }
         ("GET", Path::Collection | Path::Collections) => vec![Search, Enrol],
         (_, Path::Collection | Path::Person | Path::Persons) => vec![Enrol],
         (_, Path::Keys) => vec![],

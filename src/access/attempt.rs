@@ -9,16 +9,19 @@
 //! - at most one `match`, one `denied` and one `spoof_suspected` per person and cool-down, and no
 //!   `denied` after a `match`;
 //! - at most one `unknown_face` and one `spoof_suspected` of a stranger per track;
-//! - with liveness required, a `match` only on a frame whose face was found live;
+//! - with liveness required, a `match` only on a frame whose face was found live, in a track whose
+//!   frames agree on it ([`Agreement`]);
 //! - bounded memory; time that runs backwards counts as standing still.
 //!
 //! A later tracker with best-shot selection replaces the association here and keeps the rest.
 
 use std::{collections::HashMap, time::Duration};
 
+use crate::access::agreement::Agreement;
 use crate::access::event::Reason;
 use crate::clock::Moment;
 use crate::face::geometry::Rect;
+use crate::face::liveness::Finding;
 use crate::face::liveness::LivenessReason;
 use crate::face::liveness::LivenessReport;
 use crate::gallery::names::PersonId;
@@ -40,11 +43,6 @@ pub const UNKNOWN_FRAMES_MIN: u32 = 3;
 pub const UNKNOWN_TIME_MIN: Duration = Duration::from_millis(300);
 /// A face at the place of a person who was recognised this recently is that person on a bad frame.
 pub const PERSON_HOLD: Duration = Duration::from_secs(1);
-/// Frames in a row that look like an attack before it is reported.
-pub const SPOOF_FRAMES_MIN: u32 = 3;
-/// Live frames in a row that are asked for once a frame looked like an attack; otherwise one is
-/// enough.
-pub const LIVE_FRAMES_AFTER_SPOOF_MIN: u32 = 3;
 /// How long a recognised person may stand there without an answer on liveness before `denied`.
 pub const LIVENESS_WAIT: Duration = Duration::from_secs(3);
 
@@ -122,7 +120,7 @@ pub enum Verdict {
 }
 
 /// A verdict, and what it rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
     /// What to report.
     pub verdict: Verdict,
@@ -132,6 +130,8 @@ pub struct Outcome {
     pub track: u64,
     /// Frames of the track so far.
     pub frames: u32,
+    /// Whether its frames agree on liveness; `None` before enough of them have answered.
+    pub agreement: Option<Finding>,
 }
 
 /// All attempts in front of one camera.
@@ -154,25 +154,18 @@ struct Track {
     /// Number of the frame that showed it last, so that no two faces of a frame share a track.
     last_frame: u64,
     frames: u32,
-    /// When somebody was last recognised here.
+    /// When somebody was last recognised here, and who.
     recognised: Option<Moment>,
+    person: Option<PersonId>,
     /// Frames in a row without a match, and the first of them.
     unknown: (u32, Moment),
-    liveness: LivenessRun,
+    liveness: Agreement,
     /// Since when a recognised person waits here for an answer on liveness.
     waiting_since: Option<Moment>,
     /// Who was reported here as a match.
     accepted: Option<PersonId>,
     stranger_reported: bool,
     spoof_reported: bool,
-}
-
-/// Evidence of one track over frames. A frame that allows no answer changes nothing.
-#[derive(Clone, Copy, Debug, Default)]
-struct LivenessRun {
-    live: u32,
-    spoof: u32,
-    ever_spoof: bool,
 }
 
 /// When a person was last seen, for each kind of report that was made; `None`: not made.
@@ -208,8 +201,13 @@ impl Attempts {
             let mut track = self.take_track(observation.bounds);
             track.see(observation, now);
             if let Some(verdict) = self.judge(&mut track, observation) {
-                let (id, frames) = (track.id, track.frames);
-                outcomes.push(Outcome { verdict, observation: index, track: id, frames });
+                outcomes.push(Outcome {
+                    verdict,
+                    observation: index,
+                    track: track.id,
+                    frames: track.frames,
+                    agreement: track.liveness.finding(),
+                });
             }
             self.keep_track(track);
         }
@@ -385,8 +383,9 @@ impl Track {
             last_frame: 0,
             frames: 0,
             recognised: None,
+            person: None,
             unknown: (0, now),
-            liveness: LivenessRun::default(),
+            liveness: Agreement::default(),
             waiting_since: None,
             accepted: None,
             stranger_reported: false,
@@ -398,7 +397,16 @@ impl Track {
         self.bounds = observation.bounds;
         self.last_seen = now;
         self.frames = self.frames.saturating_add(1);
-        self.liveness.see(observation.evidence);
+        if observation.person.is_some() && observation.person != self.person {
+            // Another face in this place: how live the one before was says nothing about it.
+            self.liveness = Agreement::default();
+            self.person.clone_from(&observation.person);
+        }
+        match observation.evidence {
+            Evidence::Live => self.liveness.see(true),
+            Evidence::Spoof => self.liveness.see(false),
+            Evidence::Unsure(_) | Evidence::Unchecked => {}
+        }
         if observation.person.is_some() {
             self.recognised = Some(now);
             self.unknown = (0, now);
@@ -408,31 +416,6 @@ impl Track {
             let (frames, since) = self.unknown;
             self.unknown = (frames.saturating_add(1), if frames == 0 { now } else { since });
         }
-    }
-}
-
-impl LivenessRun {
-    fn see(&mut self, evidence: Evidence) {
-        match evidence {
-            Evidence::Live => {
-                self.live = self.live.saturating_add(1);
-                self.spoof = 0;
-            }
-            Evidence::Spoof => {
-                self.spoof = self.spoof.saturating_add(1);
-                self.live = 0;
-                self.ever_spoof = true;
-            }
-            Evidence::Unsure(_) | Evidence::Unchecked => {}
-        }
-    }
-
-    fn is_live(self) -> bool {
-        self.live >= if self.ever_spoof { LIVE_FRAMES_AFTER_SPOOF_MIN } else { 1 }
-    }
-
-    fn is_attack(self) -> bool {
-        self.spoof >= SPOOF_FRAMES_MIN
     }
 }
 
@@ -594,11 +577,16 @@ mod tests {
     }
 
     #[test]
-    fn liveness_is_waited_for_and_then_matched_at_once() {
+    fn liveness_is_waited_for_and_then_matched() {
         let small = Evidence::Unsure(LivenessReason::FaceTooSmall);
         let mut scene = Scene::new(LivenessPolicy::Required);
         scene.show(25, &[alice(small)]).show(100, &[alice(Evidence::Live)]);
-        assert_eq!(scene.log, [(25, Verdict::Match)]);
+        assert_eq!(scene.log, [(27, Verdict::Match)], "three frames agree");
+        let blink = Evidence::Unsure(LivenessReason::EyesClosed);
+        let mut scene = Scene::new(LivenessPolicy::Required);
+        scene.show(2, &[alice(Evidence::Live)]).show(2, &[alice(blink)]);
+        scene.show(1, &[alice(Evidence::Live)]);
+        assert_eq!(scene.log, [(4, Verdict::Match)], "a blink delays, and decides nothing");
     }
 
     #[test]
@@ -631,18 +619,28 @@ mod tests {
             flicker.show(3, &[alice(Evidence::Spoof)]).show(2, &[alice(Evidence::Live)]);
         }
         assert_eq!(flicker.verdicts()[0], Verdict::SpoofSuspected);
-        assert!(!flicker.verdicts().contains(&Verdict::Match), "two live frames are not enough");
+        flicker.show(5, &[alice(Evidence::Live)]);
+        assert!(!flicker.verdicts().contains(&Verdict::Match), "most frames must agree");
         flicker.show(3, &[alice(Evidence::Live)]);
-        assert!(flicker.verdicts().contains(&Verdict::Match), "three in a row are");
+        assert!(flicker.verdicts().contains(&Verdict::Match), "eight of the latest ten do");
     }
 
     #[test]
     fn one_frame_that_looks_like_an_attack_is_not_reported() {
         let mut scene = Scene::new(LivenessPolicy::Required);
         scene.show(2, &[alice(Evidence::Spoof)]).show(10, &[alice(Evidence::Live)]);
-        assert_eq!(scene.log, [(4, Verdict::Match)]);
+        assert_eq!(scene.log, [(9, Verdict::Match)]);
         scene.show(100, &[alice(Evidence::Spoof)]);
         assert_eq!(scene.verdicts(), [Verdict::Match], "who was found live stays so while there");
+    }
+
+    #[test]
+    fn one_persons_live_frames_are_not_another_persons() {
+        let mut scene = Scene::new(LivenessPolicy::Required);
+        scene.show(10, &[alice(Evidence::Live)]);
+        let bob = |evidence| face(0.0, Some("bob"), evidence);
+        scene.show(2, &[bob(Evidence::Live)]).show(3, &[bob(Evidence::Spoof)]);
+        assert_eq!(scene.verdicts(), [Verdict::Match, Verdict::SpoofSuspected], "held in front");
     }
 
     #[test]
@@ -652,7 +650,7 @@ mod tests {
         scene.show(5, &[photograph(), alice(Evidence::Live)]);
         scene.show(150, &[photograph()]);
         scene.show(5, &[photograph(), alice(Evidence::Live)]);
-        let expected = [Verdict::Match, Verdict::SpoofSuspected, Verdict::Match];
+        let expected = [Verdict::SpoofSuspected, Verdict::Match, Verdict::Match];
         assert_eq!(scene.verdicts(), expected);
     }
 
@@ -665,7 +663,7 @@ mod tests {
 
     #[test]
     fn a_thousand_faces_cost_bounded_memory() {
-        let mut scene = Scene::new(LivenessPolicy::Required);
+        let mut scene = Scene::new(LivenessPolicy::Off);
         let names: Vec<String> = (0..5000).map(|n| format!("p{n}")).collect();
         let crowd: Vec<Observation> = names
             .iter()

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UtcTime;
+use crate::face::liveness::Cue;
+use crate::face::liveness::Finding;
 
 /// What happened. The list is closed: consumers match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -111,6 +113,27 @@ pub struct EventLiveness {
     /// The rule or model that decided, in the words of the HTTP contract (`FACE_TOO_SMALL`…).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub code: Option<String>,
+    /// Each cue's own answer, in the order of the tests; absent when none was measured.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub cues: Vec<EventCue>,
+}
+
+/// What one cue says about liveness.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventCue {
+    /// What was measured.
+    pub name: Cue,
+    /// 0 to 1, the greater the better; `null` when the measurement failed.
+    pub score: Option<f32>,
+    /// Whether the score reaches the cue's operating point.
+    pub pass: bool,
+}
+
+impl From<&Finding> for EventCue {
+    fn from(finding: &Finding) -> Self {
+        let score = finding.score.is_finite().then(|| (finding.score * 1000.0).round() / 1000.0);
+        Self { name: finding.cue, score, pass: finding.pass }
+    }
 }
 
 /// Image quality as an event shows it.

@@ -1,4 +1,5 @@
 //! What recognition means for the people in front of a camera. Pure: time is an argument.
 
+pub mod agreement;
 pub mod attempt;
 pub mod event;

@@ -236,6 +236,7 @@ mod tests {
                 result: LivenessResult::Live,
                 score: Some(0.97),
                 code: None,
+                cues: Vec::new(),
             }),
             quality: Some(EventQuality {
                 face_px: 142,

@@ -459,11 +459,12 @@ mod tests {
         assert!(counted.contains(series), "{counted}");
         let event = &events[0];
         assert_eq!((event.v, event.event_type, event.seq), (1, EventType::Match, 1));
-        assert_eq!(event.t_capture, Some(START));
-        assert_eq!(event.t_decision, START.plus(LATENCY));
+        // The third frame, as that many have to agree on liveness.
+        assert_eq!(event.t_capture, Some(START.plus(PACE * 2)));
+        assert_eq!(event.t_decision, START.plus(PACE * 2 + LATENCY));
         assert_eq!(event.latency_ms, Some(40));
         assert_eq!(event.exp, event.t_decision.plus(notice::EVENT_LIFETIME));
-        assert_eq!(event.id.parse::<ulid::Ulid>().unwrap().timestamp_ms(), 1_700_000_000_040);
+        assert_eq!(event.id.parse::<ulid::Ulid>().unwrap().timestamp_ms(), 1_700_000_000_240);
         assert_eq!((event.boot.as_str(), event.camera.as_deref()), ("boot-1", Some("front")));
         assert_eq!(event.collection.as_deref(), Some("staff"));
         let person = event.person.clone().unwrap();
@@ -474,7 +475,7 @@ mod tests {
         assert_eq!((liveness.result, liveness.code), (LivenessResult::Live, None));
         assert!(liveness.score.unwrap() > 0.5);
         assert!((190..=210).contains(&event.quality.clone().unwrap().face_px));
-        assert_eq!((event.reason, event.frames, event.track), (None, 1, Some(1)));
+        assert_eq!((event.reason, event.frames, event.track), (None, 3, Some(1)));
         assert_eq!((&event.door, &event.image, event.t_relay), (&None, &None, None));
     }
 
@@ -561,12 +562,13 @@ mod tests {
             .map(|event| (event.seq, event.person.as_ref().unwrap().id.as_str()))
             .collect();
         assert_eq!(told, [(1, "P1"), (2, "P2"), (3, "P3")]);
-        assert_eq!(events[0].t_decision, START.plus(LATENCY), "events keep their times");
+        let decided = START.plus(PACE * 2 + LATENCY);
+        assert_eq!(events[0].t_decision, decided, "events keep their times");
     }
 
     #[test]
     fn a_log_that_hangs_for_ever_loses_events_and_counts_them() {
-        let mut rig = Rig::new(true).staffed();
+        let mut rig = Rig::new(false).staffed();
         rig.show(1, &[Face::live(1)]);
         let (status, event) = (rig.pipeline.status(), rig.events().remove(0));
         for _ in 0..EVENTS_WAITING_MAX + 2 {
@@ -589,7 +591,7 @@ mod tests {
 
     #[test]
     fn damaged_and_stale_frames_cause_nothing() {
-        let mut rig = Rig::new(true).staffed();
+        let mut rig = Rig::new(false).staffed();
         let damaged = Frame { bytes: vec![0xff; 100], ..rig.frame(&[]) };
         let error = rig.turn(damaged).unwrap_err();
         assert!(error.to_string().contains("camera `front`"), "{error}");

@@ -32,17 +32,30 @@ pub struct PackEntry {
     pub pad: Vec<String>,
     /// Least mean bona fide probability that counts as live, 0 to 1.
     pub pad_score_min: f32,
-    /// Models that are installed with the pack and used by single features.
-    pub extras: Vec<String>,
+    /// Model that tells closed eyes and covered faces; without it neither is ever answered.
+    pub face_state: Option<String>,
+    /// Models that decide where eyes and pose are in doubt.
+    pub mesh: Option<MeshModels>,
 }
 
 impl PackEntry {
     /// The names of all models of the pack.
     pub fn models(&self) -> impl Iterator<Item = &str> {
         let detector = std::iter::once(&self.detector);
-        let names = detector.chain(&self.embeddings).chain(&self.pad).chain(&self.extras);
-        names.map(String::as_str)
+        let mesh = self.mesh.iter().flat_map(|mesh| [&mesh.points, &mesh.blendshapes]);
+        let names = detector.chain(&self.embeddings).chain(&self.pad);
+        names.chain(&self.face_state).chain(mesh).map(String::as_str)
     }
+}
+
+/// The two models of a face mesh, which make one second look.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeshModels {
+    /// Finds the points of a face.
+    pub points: String,
+    /// Reads expressions off them.
+    pub blendshapes: String,
 }
 
 /// One model file.
@@ -79,6 +92,8 @@ pub struct ModelEntry {
     pub embedding: Option<EmbeddingEntry>,
     /// Present when the model can be part of a pack's presentation attack detection.
     pub pad: Option<PadEntry>,
+    /// Present when the model can tell a pack closed eyes and covered faces.
+    pub face_state: Option<FaceStateEntry>,
 }
 
 /// Origin of a model file.
@@ -161,6 +176,20 @@ pub struct PadEntry {
     pub crop_scale: f32,
 }
 
+/// What a face state network needs beyond its file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaceStateEntry {
+    /// Side of the square input in pixels.
+    pub side: u32,
+    /// Where the five landmarks go, in pixels.
+    pub template: [[f32; 2]; 5],
+    /// Least probability of each eye for "closed", 0 to 1.
+    pub eyes_closed_min: f32,
+    /// Least probability for "covered", 0 to 1.
+    pub covered_min: f32,
+}
+
 /// The whole page.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -230,6 +259,15 @@ impl ModelEntry {
             && (embedding.dimension == 0 || input.shape.last() != Some(&(embedding.side as usize)))
         {
             return Err("dimension is 0, or side is not the width of the input".into());
+        }
+        if let Some(state) = &self.face_state {
+            let side_fits = input.shape.last() == Some(&(state.side as usize));
+            let limits = [state.eyes_closed_min, state.covered_min];
+            if !side_fits || !limits.iter().all(|limit| (0.0..=1.0).contains(limit)) {
+                return Err(
+                    "side is not the width of the input, or a limit not within 0..=1".into()
+                );
+            }
         }
         if self.pad.as_ref().is_some_and(|pad| !(pad.crop_scale >= 1.0 && pad.crop_scale < 10.0)) {
             return Err("crop_scale is not within 1..10".into());

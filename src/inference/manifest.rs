@@ -17,8 +17,10 @@ use std::sync::{Arc, LazyLock};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::inference::entries::{AlternateEntry, ManifestText, ModelEntry, PackEntry};
-use crate::inference::{DetectorSpec, EmbeddingSpec, ModelFile, Pack, PadSpec};
+use crate::inference::entries::{AlternateEntry, ManifestText, MeshModels, ModelEntry, PackEntry};
+use crate::inference::{
+    DetectorSpec, EmbeddingSpec, FaceStateSpec, MeshSpec, ModelFile, Pack, PadSpec,
+};
 
 /// The pack inside the binary.
 pub const BUILTIN: &str = "builtin";
@@ -28,7 +30,7 @@ pub const STANDARD: &str = "standard";
 
 const TEXT: &str = include_str!("../../models/manifest.toml");
 
-/// The files of the pack `builtin`, by their path in the manifest.
+/// The project's own files, by their path in the manifest.
 const EMBEDDED: [(&str, &[u8]); 2] = [
     (
         "builtin/builtin_detector_int8.onnx",
@@ -198,6 +200,8 @@ impl Manifest {
             return Err(ManifestError::NotInstalled { pack: name.to_string(), dir: dir.into() });
         }
         let pad = entry.pad.iter().map(|model| self.pad(name, model, dir));
+        let face_state = entry.face_state.as_ref().map(|model| self.face_state(name, model, dir));
+        let mesh = entry.mesh.as_ref().map(|models| self.mesh(name, models, dir));
         Ok(Pack {
             name: name.to_string(),
             notice: entry.notice.clone(),
@@ -205,8 +209,8 @@ impl Manifest {
             embedding: self.embedding(name, embedding, dir)?,
             pad: pad.collect::<Result<_, _>>()?,
             pad_score_min: entry.pad_score_min,
-            face_state: None,
-            mesh: None,
+            face_state: face_state.transpose()?,
+            mesh: mesh.transpose()?,
         })
     }
 
@@ -223,7 +227,7 @@ impl Manifest {
         })
     }
 
-    /// Reads and checks one file of a pack, for example an extra.
+    /// Reads and checks one file of a pack.
     pub fn file(&self, pack: &str, model: &str, dir: &Path) -> Result<ModelFile, ManifestError> {
         let entry = self.known_model(model)?;
         let bytes = match EMBEDDED.iter().find(|(file, _)| *file == entry.file) {
@@ -287,6 +291,33 @@ impl Manifest {
         Ok(PadSpec { file: self.file(pack, model, dir)?, crop_scale: part.crop_scale })
     }
 
+    fn face_state(
+        &self,
+        pack: &str,
+        model: &str,
+        dir: &Path,
+    ) -> Result<FaceStateSpec, ManifestError> {
+        let entry = self.known_model(model)?;
+        let part = part(model, "face_state", entry.face_state.as_ref())?;
+        let normalisation = entry.input.normalisation();
+        Ok(FaceStateSpec {
+            file: self.file(pack, model, dir)?,
+            normalisation: normalisation
+                .ok_or_else(|| invalid(format!("model `{model}` has no order, mean and std")))?,
+            side: part.side,
+            template: part.template,
+            eyes_closed_min: part.eyes_closed_min,
+            covered_min: part.covered_min,
+        })
+    }
+
+    fn mesh(&self, pack: &str, models: &MeshModels, dir: &Path) -> Result<MeshSpec, ManifestError> {
+        Ok(MeshSpec {
+            file: self.file(pack, &models.points, dir)?,
+            blendshapes: self.file(pack, &models.blendshapes, dir)?,
+        })
+    }
+
     fn known_model(&self, model: &str) -> Result<&ModelEntry, ManifestError> {
         self.models.get(model).ok_or_else(|| invalid(format!("there is no model `{model}`")))
     }
@@ -311,6 +342,7 @@ impl Manifest {
             |m| m.embedding.is_some() && m.input.normalisation().is_some(),
             "embedding",
         )?;
+        has(pack.face_state.as_slice(), |m| m.face_state.is_some(), "face_state")?;
         has(&pack.pad, |m| m.pad.is_some(), "pad")
     }
 }
@@ -444,9 +476,8 @@ pub(crate) mod fixture {
         };
         format!(
             "version = 1\n[pack.standard]\n{pack}detector = 'detector'\nembeddings = ['embedding']\n\
-             pad = ['pad']\nextras = []\n[pack.builtin]\n{pack}notice = 'small'\n\
+             pad = ['pad']\n[pack.builtin]\n{pack}notice = 'small'\n\
              detector = 'builtin-detector'\nembeddings = ['builtin-embedding']\npad = []\n\
-             extras = []\n\
              {}url = {urls:?}\ndetector = {{ confidence_min = 0.5 }}\n\
              {}embedding = {{ dimension = 8, side = 4, template = [[0, 0], [1, 0], [1, 1], [0, 1], \
              [0, 0]], score_map = [[-1, 0], [1, 1]] }}\n\
@@ -494,7 +525,7 @@ mod tests {
         assert_eq!(names, ["builtin", "noncommercial", "standard"]);
         for (pack, _) in manifest.packs() {
             for (name, model) in manifest.models_of(pack).unwrap() {
-                assert_eq!(is_embedded(model), pack == BUILTIN, "{name}");
+                assert_eq!(is_embedded(model), name.starts_with("builtin-"), "{name}");
                 let told = !model.url.is_empty() || model.made_by.is_some() || is_embedded(model);
                 assert!(told, "{name} says neither where it is nor how it is made");
                 for url in &model.url {
@@ -571,7 +602,8 @@ mod tests {
         let standard = manifest.choose("standard", None, &shared()).unwrap();
         assert_eq!(standard.embedding.normalisation.order, ChannelOrder::Rgb);
         assert_eq!(standard.detector.confidence_min, 0.6);
-        assert!(manifest.file(STANDARD, "facemesh", &shared()).is_ok(), "an extra");
+        let standard = manifest.pack(STANDARD, None, &shared()).unwrap();
+        assert!(standard.mesh.is_some());
     }
 
     #[test]
@@ -623,7 +655,6 @@ mod tests {
         }
         // An int8 file computes something else than its twin: it would need its own identity.
         let floats = [
-            "aizoo-mask",
             "blendshapes",
             "facemesh",
             "minifasnet-v1se",

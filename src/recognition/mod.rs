@@ -369,12 +369,15 @@ mod tests {
 
     #[test]
     fn liveness_of_painted_faces() {
-        let turned = Face { kind: Kind::Turned, ..Face::live(1) };
+        let [turned, asleep, masked] =
+            [Kind::Turned, Kind::Asleep, Kind::Masked].map(|kind| Face { kind, ..Face::live(1) });
         let second = [Face::live(1).at(20, 40, 200), Face::live(2).at(240, 300, 200)];
         for (faces, failure) in [
             (vec![Face::live(1)], None),
             (vec![Face::attack(1)], Some(LivenessReason::FaceNotLive)),
             (vec![turned], Some(LivenessReason::FaceAngleTooLarge)),
+            (vec![asleep], Some(LivenessReason::EyesClosed)),
+            (vec![masked], Some(LivenessReason::FaceIsOccluded)),
             (vec![], Some(LivenessReason::FaceNotFound)),
             (second.to_vec(), Some(LivenessReason::TooManyFaces)),
             (vec![Face::live(1).at(100, 100, 130)], Some(LivenessReason::FaceTooSmall)),
@@ -415,6 +418,10 @@ mod tests {
         }
         let unnamed = Answering(scripted::ATTACK_DETECTOR, outputs("probabilities", &[9.0; 3]));
         assert_eq!(refused(&mut load(&unnamed)), unknown);
+        let mut failing = load(&ScriptedLoader::failing(scripted::FACE_STATE));
+        assert_eq!(refused(&mut failing), unknown, "nobody knows whether the face is covered");
+        let answer = Answering(scripted::FACE_STATE, outputs("state", &[f32::NAN; 6]));
+        assert_eq!(refused(&mut load(&answer)), unknown);
     }
 
     #[test]

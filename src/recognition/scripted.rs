@@ -17,8 +17,8 @@ use std::sync::Arc;
 use crate::face::comparison::ScoreMap;
 use crate::face::image::Image;
 use crate::inference::{
-    ChannelOrder, DetectorSpec, EmbeddingSpec, InferenceError, Model, ModelFile, ModelLoader,
-    Normalisation, Outputs, Pack, PadSpec, Tensor,
+    ChannelOrder, DetectorSpec, EmbeddingSpec, FaceStateSpec, InferenceError, Model, ModelFile,
+    ModelLoader, Normalisation, Outputs, Pack, PadSpec, Tensor,
 };
 use crate::recognition::Recognizer;
 use crate::recognition::info;
@@ -30,6 +30,8 @@ pub const DIMENSION: usize = 256;
 pub const DETECTOR: &str = "scripted-detector";
 /// The manifest name of the scripted embedding network.
 pub const EMBEDDING: &str = "scripted-embedding";
+/// The manifest name of the scripted face state network.
+pub const FACE_STATE: &str = "scripted-face-state";
 /// The manifest name of the scripted attack detector.
 pub const ATTACK_DETECTOR: &str = "scripted-attack-detector";
 
@@ -55,6 +57,8 @@ const ALIGNED: [[f32; 2]; 5] = [
     [70.7299, 92.2041],
 ];
 const ALIGNED_SIDE: usize = 112;
+const NORMALISATION: Normalisation =
+    Normalisation { order: ChannelOrder::Rgb, mean: [127.5; 3], std: [127.5; 3] };
 
 /// What the attack detector and the image rules shall think of a painted face.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +69,22 @@ pub enum Kind {
     Attack,
     /// A live person who looks far to the side.
     Turned,
+    /// A live person with both eyes closed.
+    Asleep,
+    /// A live person behind a mask.
+    Masked,
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Live, Kind::Attack, Kind::Turned];
+    const ALL: [Kind; 5] = [Kind::Live, Kind::Attack, Kind::Turned, Kind::Asleep, Kind::Masked];
 
     const fn red(self) -> u8 {
         match self {
             Kind::Live => 232,
             Kind::Attack => 208,
             Kind::Turned => 184,
+            Kind::Asleep => 246,
+            Kind::Masked => 166,
         }
     }
 
@@ -176,11 +186,7 @@ pub fn pack() -> Pack {
         detector: DetectorSpec { file: file(DETECTOR, "a"), confidence_min: 0.6 },
         embedding: EmbeddingSpec {
             file: file(EMBEDDING, "b"),
-            normalisation: Normalisation {
-                order: ChannelOrder::Rgb,
-                mean: [127.5; 3],
-                std: [127.5; 3],
-            },
+            normalisation: NORMALISATION,
             side: ALIGNED_SIDE as u32,
             template: ALIGNED,
             output: "embedding".into(),
@@ -190,7 +196,14 @@ pub fn pack() -> Pack {
         },
         pad: vec![PadSpec { file: file(ATTACK_DETECTOR, "c"), crop_scale: 2.7 }],
         pad_score_min: 0.5,
-        face_state: None,
+        face_state: Some(FaceStateSpec {
+            file: file(FACE_STATE, "d"),
+            normalisation: NORMALISATION,
+            side: ALIGNED_SIDE as u32,
+            template: ALIGNED,
+            eyes_closed_min: 0.9,
+            covered_min: 0.9,
+        }),
         mesh: None,
     }
 }
@@ -219,6 +232,7 @@ impl ModelLoader for ScriptedLoader {
         match file.name.as_str() {
             DETECTOR => Ok(Box::new(Script(|input| Ok(detect(input))))),
             EMBEDDING => Ok(Box::new(Script(|input| Ok(embed(input))))),
+            FACE_STATE => Ok(Box::new(Script(|input| Ok(state(input))))),
             ATTACK_DETECTOR => Ok(Box::new(Script(|input| Ok(judge(input))))),
             other => Err(InferenceError::Load {
                 model: other.into(),
@@ -358,14 +372,29 @@ fn detect(input: &Tensor) -> Outputs {
     Outputs(outputs)
 }
 
+/// The 0..255 value of a plane in the middle of the aligned face.
+fn middle(input: &Tensor, plane: usize) -> f32 {
+    let middle = (ALIGNED_SIDE / 2) * ALIGNED_SIDE + ALIGNED_SIDE / 2;
+    input.values[plane * ALIGNED_SIDE * ALIGNED_SIDE + middle] * 127.5 + 127.5
+}
+
+/// Answers the state of the face by its kind.
+fn state(input: &Tensor) -> Outputs {
+    let (mut closed, mut covered, mut yaw) = (-6.0, -6.0, 0.0);
+    match Kind::of_red(middle(input, 0)) {
+        Some(Kind::Asleep) => closed = 6.0,
+        Some(Kind::Masked) => covered = 6.0,
+        Some(Kind::Turned) => yaw = 1.0,
+        Some(Kind::Live | Kind::Attack) | None => {}
+    }
+    let values = vec![closed, closed, -6.0, covered, yaw, 0.0];
+    Outputs(vec![("state".into(), Tensor { shape: vec![1, 6], values })])
+}
+
 /// Answers the template of the person in the middle of the aligned face.
 fn embed(input: &Tensor) -> Outputs {
-    let middle = (ALIGNED_SIDE / 2) * ALIGNED_SIDE + ALIGNED_SIDE / 2;
-    let channel = |plane: usize| {
-        let value = input.values[plane * ALIGNED_SIDE * ALIGNED_SIDE + middle];
-        // 127.5 undoes the normalisation, 16 is the distance between two codes.
-        ((value * 127.5 + 127.5) / 16.0) as u8
-    };
+    // 16 is the distance between two codes.
+    let channel = |plane: usize| (middle(input, plane) / 16.0) as u8;
     let person = channel(1).min(15) + channel(2).min(15) * 16;
     let embedding = Tensor { shape: vec![1, DIMENSION], values: embedding_of(person) };
     Outputs(vec![("embedding".into(), embedding)])
@@ -384,7 +413,7 @@ fn judge(input: &Tensor) -> Outputs {
         x.abs_diff(canvas.width / 2).pow(2) + y.abs_diff(canvas.height / 2).pow(2)
     });
     let live = match nearest.and_then(|(x, y)| Kind::of_red(canvas.red(x, y))) {
-        Some(Kind::Live | Kind::Turned) => [0.0, 6.0, 0.0],
+        Some(Kind::Live | Kind::Turned | Kind::Asleep | Kind::Masked) => [0.0, 6.0, 0.0],
         Some(Kind::Attack) | None => [6.0, 0.0, 0.0],
     };
     Outputs(vec![("logits".into(), Tensor { shape: vec![1, 3], values: live.to_vec() })])
@@ -429,7 +458,7 @@ mod tests {
     fn faces_survive_a_jpeg_file() {
         let mut recognizer = recognizer();
         for person in 0..=255 {
-            let kind = Kind::ALL[usize::from(person) % 3];
+            let kind = Kind::ALL[usize::from(person) % Kind::ALL.len()];
             let face = Face { kind, ..Face::live(person).at(40, 30, 100) };
             let file = picture::encode_jpeg(&picture_sized(320, 240, &[face]), 80);
             let picture = picture::decode(&file).unwrap();
@@ -442,6 +471,8 @@ mod tests {
                 Kind::Live => None,
                 Kind::Attack => Some(LivenessReason::FaceNotLive),
                 Kind::Turned => Some(LivenessReason::FaceAngleTooLarge),
+                Kind::Asleep => Some(LivenessReason::EyesClosed),
+                Kind::Masked => Some(LivenessReason::FaceIsOccluded),
             };
             assert_eq!(report.failure, expected, "{person}");
         }

@@ -7,6 +7,8 @@ use utoipa::ToSchema;
 
 use crate::face::comparison::Score;
 use crate::face::detection::Detection;
+use crate::face::liveness::Cue;
+use crate::face::liveness::Finding;
 use crate::gallery::names::PersonId;
 use crate::gallery::person::{Member, Person};
 use crate::store::{KeyRecord, Scope};
@@ -159,6 +161,54 @@ pub struct CompareAnswer {
     pub is_match: bool,
     /// Extension: 0 to 1.
     pub similarity_score: f32,
+}
+
+/// What the liveness check found.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LivenessAnswer {
+    /// Whether every test passed.
+    pub live: bool,
+    /// The first test that failed, in the words of `ERR_LIVENESS_ERROR`; `null` when live.
+    pub code: Option<String>,
+    /// The weakest cue about presentation attacks, 0 to 1, with the operating point at 0.5; `null`
+    /// when an earlier test failed.
+    pub score: Option<f32>,
+    /// Where the face looks; `null` when an earlier test failed.
+    pub pose: Option<PoseAnswer>,
+    /// What was measured, in the order of the tests, up to the first that failed.
+    pub cues: Vec<CueAnswer>,
+    /// The face that was checked.
+    pub face: FaceAnswer,
+}
+
+/// Where a face looks, in degrees.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PoseAnswer {
+    /// Positive to the right side of the picture.
+    pub yaw: f32,
+    /// Positive looking down.
+    pub pitch: f32,
+}
+
+/// One cue's own answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CueAnswer {
+    /// `pose`, `eyes`, `uncovered`, `pad`, `moire`, `surround`.
+    #[schema(value_type = String)]
+    pub name: Cue,
+    /// 0 to 1, the greater the better; `null` when the measurement failed.
+    pub score: Option<f32>,
+    /// Least score that passes.
+    pub limit: f32,
+    /// Whether it passed.
+    pub pass: bool,
+}
+
+impl From<&Finding> for CueAnswer {
+    fn from(finding: &Finding) -> Self {
+        let Finding { cue, score, limit, pass } = *finding;
+        Self { name: cue, score: score.is_finite().then_some(score), limit, pass }
+    }
 }
 
 /// An API key without the key itself.

@@ -10,6 +10,7 @@ use crate::face::detection::has_second_face;
 use crate::face::detection::main_face;
 use crate::face::image::Image;
 use crate::face::liveness::LivenessReason;
+use crate::face::liveness::LivenessReport;
 use crate::face::template::Template;
 use crate::picture;
 use crate::recognition::Recognizer;
@@ -124,9 +125,14 @@ impl Seen {
         let failure = match demand {
             LivenessDemand::None => None,
             LivenessDemand::Unlicensed => Some(LivenessReason::LicenseError),
-            LivenessDemand::Check => recognizer.liveness(&self.image, &self.faces).failure,
+            LivenessDemand::Check => self.liveness(recognizer).failure,
         };
         failure.map_or(Ok(()), |reason| Err(ApiError::liveness(reason)))
+    }
+
+    /// The liveness of the main face, with everything that was measured.
+    pub fn liveness(&self, recognizer: &mut Recognizer) -> LivenessReport {
+        recognizer.liveness(&self.image, &self.faces)
     }
 
     /// The face that the request is about.

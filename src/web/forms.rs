@@ -181,6 +181,13 @@ pub struct CompareForm {
     pub check_liveness: bool,
 }
 
+/// `POST /liveness`
+#[derive(Deserialize, ToSchema)]
+pub struct LivenessForm {
+    /// JPEG or PNG file, in base64.
+    pub face_base_64: String,
+}
+
 /// `POST /keys`
 #[derive(Deserialize, ToSchema)]
 pub struct KeyForm {

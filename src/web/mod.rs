@@ -20,6 +20,7 @@ pub mod faces;
 pub mod forms;
 pub mod guarded;
 pub mod keys;
+pub mod liveness;
 pub mod local_socket;
 pub mod openapi;
 pub mod operations;

@@ -188,6 +188,7 @@ fn with_forms(builder: ComponentsBuilder) -> ComponentsBuilder {
     let builder = with::<forms::FaceSearchForm>(builder);
     let builder = with::<forms::MultiFaceSearchForm>(builder);
     let builder = with::<forms::CompareForm>(builder);
+    let builder = with::<forms::LivenessForm>(builder);
     let builder = with::<forms::KeyForm>(builder);
     with::<forms::KeyIdForm>(builder)
 }
@@ -200,6 +201,7 @@ fn with_answers(builder: ComponentsBuilder) -> ComponentsBuilder {
     let builder = with::<answers::MatchAnswer>(builder);
     let builder = with::<answers::MultiFaceSearchAnswer>(builder);
     let builder = with::<answers::CompareAnswer>(builder);
+    let builder = with::<answers::LivenessAnswer>(builder);
     let builder = with::<answers::KeyAnswer>(builder);
     let builder = with::<answers::HealthAnswer>(builder);
     with::<answers::ReadyAnswer>(builder)

@@ -102,9 +102,10 @@ pub fn describe(route: &Route) -> Description {
         | Endpoint::DeletePerson
         | Endpoint::PutPersons
         | Endpoint::ListPersons => person(route.endpoint),
-        Endpoint::FaceSearch | Endpoint::MultiFaceSearch | Endpoint::Compare => {
-            recognition(route.endpoint)
-        }
+        Endpoint::FaceSearch
+        | Endpoint::MultiFaceSearch
+        | Endpoint::Compare
+        | Endpoint::CheckLiveness => recognition(route.endpoint),
         Endpoint::ListKeys | Endpoint::AddKey | Endpoint::RevokeKey => key(route.endpoint),
         Endpoint::Health | Endpoint::Ready | Endpoint::Metrics | Endpoint::OpenApi => {
             service(route.endpoint)
@@ -252,6 +253,16 @@ fn recognition(endpoint: Endpoint) -> Description {
             answer: Answer::Object("MultiFaceSearchAnswer"),
             errors: [&pictured[..], &[NotFound, DatabaseError]].concat(),
             ..plain("multiFaceSearch", "Recognition", "Find everybody in a picture (N:N)")
+        },
+        Endpoint::CheckLiveness => Description {
+            text: "The check that `check_liveness` asks for, with what each cue measured: why a \
+                   picture is refused. The answer is 200 whether the face is live or not; nothing \
+                   is stored and nobody is searched.",
+            form: Some("LivenessForm"),
+            answer: Answer::Object("LivenessAnswer"),
+            errors: pictured.to_vec(),
+            extension: true,
+            ..plain("checkLiveness", "Recognition", "Check liveness, and say why")
         },
         _ => Description {
             text: "Nothing is stored.",

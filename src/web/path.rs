@@ -16,6 +16,7 @@ pub enum Path {
     FaceSearch,
     MultiFaceSearch,
     Compare,
+    Liveness,
     Keys,
     Health,
     Ready,
@@ -31,7 +32,7 @@ pub enum Path {
 
 impl Path {
     /// Every path.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Collection,
         Self::Collections,
         Self::Person,
@@ -39,6 +40,7 @@ impl Path {
         Self::FaceSearch,
         Self::MultiFaceSearch,
         Self::Compare,
+        Self::Liveness,
         Self::Keys,
         Self::Health,
         Self::Ready,
@@ -74,6 +76,7 @@ impl Path {
             Self::FaceSearch => "/face-search",
             Self::MultiFaceSearch => "/multi-face-search",
             Self::Compare => "/compare",
+            Self::Liveness => "/liveness",
             Self::Keys => "/keys",
             Self::Health => "/health",
             Self::Ready => "/ready",
@@ -103,6 +106,7 @@ pub enum Endpoint {
     FaceSearch,
     MultiFaceSearch,
     Compare,
+    CheckLiveness,
     ListKeys,
     AddKey,
     RevokeKey,
@@ -145,7 +149,7 @@ const ADMIN: Access = Access::AnyOf(&[Scope::Admin]);
 /// Every route. A search key learns which collections there are, but reads people only as results
 /// of a search.
 #[rustfmt::skip]
-pub static ROUTES: [Route; 23] = [
+pub static ROUTES: [Route; 24] = [
     route(Path::Collection, Method::POST, Endpoint::CreateCollection, ENROL),
     route(Path::Collection, Method::DELETE, Endpoint::DeleteCollection, ENROL),
     route(Path::Collection, Method::GET, Endpoint::ReadCollection, SEARCH_OR_ENROL),
@@ -158,6 +162,7 @@ pub static ROUTES: [Route; 23] = [
     route(Path::FaceSearch, Method::POST, Endpoint::FaceSearch, SEARCH),
     route(Path::MultiFaceSearch, Method::POST, Endpoint::MultiFaceSearch, SEARCH),
     route(Path::Compare, Method::POST, Endpoint::Compare, SEARCH),
+    route(Path::Liveness, Method::POST, Endpoint::CheckLiveness, SEARCH),
     route(Path::Keys, Method::GET, Endpoint::ListKeys, ADMIN),
     route(Path::Keys, Method::POST, Endpoint::AddKey, ADMIN),
     route(Path::Keys, Method::DELETE, Endpoint::RevokeKey, ADMIN),
@@ -208,6 +213,7 @@ mod tests {
             ("////face-search", Some(Path::FaceSearch)),
             ("/multi-face-search", Some(Path::MultiFaceSearch)),
             ("/compare", Some(Path::Compare)),
+            ("/liveness", Some(Path::Liveness)),
             ("/keys", Some(Path::Keys)),
             ("/health", Some(Path::Health)),
             ("/ready", Some(Path::Ready)),

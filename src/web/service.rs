@@ -28,6 +28,7 @@ use crate::web::collections;
 use crate::web::compare;
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::keys;
+use crate::web::liveness;
 use crate::web::openapi;
 use crate::web::path;
 use crate::web::path::{Access, Endpoint, Path};
@@ -201,6 +202,7 @@ impl Service {
             Endpoint::FaceSearch => search::one_face(self, &request).await,
             Endpoint::MultiFaceSearch => search::every_face(self, &request).await,
             Endpoint::Compare => compare::compare(self, &request).await,
+            Endpoint::CheckLiveness => liveness::check(self, &request).await,
             Endpoint::ListKeys => keys::list(self),
             Endpoint::AddKey => keys::add(self, &request).await,
             Endpoint::RevokeKey => keys::revoke(self, &request).await,

@@ -7,6 +7,7 @@ use ulid::Ulid;
 use crate::access::attempt::Outcome;
 use crate::access::attempt::Verdict;
 use crate::access::event::Event;
+use crate::access::event::EventCue;
 use crate::access::event::EventLiveness;
 use crate::access::event::EventPerson;
 use crate::access::event::EventQuality;
@@ -17,6 +18,7 @@ use crate::clock::UtcTime;
 use crate::config::CameraConfig;
 use crate::daemon::pipeline::analysis::SeenFace;
 use crate::face::comparison::Score;
+use crate::face::liveness::Finding;
 use crate::face::liveness::LivenessReason;
 use crate::face::liveness::LivenessReport;
 use crate::face::pose;
@@ -92,7 +94,7 @@ impl Writer {
             person: person.map(|person| event_person(&person.member)),
             similarity_score: person.map(|person| round(person.score.value())),
             method: vec!["face".into()],
-            liveness: Some(event_liveness(face.liveness.as_ref())),
+            liveness: Some(event_liveness(face.liveness.as_ref(), outcome.agreement)),
             quality: Some(quality(face)),
             frames: outcome.frames,
             track: Some(outcome.track),
@@ -119,9 +121,10 @@ fn event_person(member: &Member) -> EventPerson {
     }
 }
 
-fn event_liveness(report: Option<&LivenessReport>) -> EventLiveness {
+fn event_liveness(report: Option<&LivenessReport>, agreement: Option<Finding>) -> EventLiveness {
     let Some(report) = report else {
-        return EventLiveness { result: LivenessResult::Unchecked, score: None, code: None };
+        let result = LivenessResult::Unchecked;
+        return EventLiveness { result, score: None, code: None, cues: Vec::new() };
     };
     EventLiveness {
         result: match (report.failure, report.pad_score) {
@@ -132,11 +135,14 @@ fn event_liveness(report: Option<&LivenessReport>) -> EventLiveness {
         },
         score: report.pad_score.map(|score| round(score.clamp(0.0, 1.0))),
         code: report.failure.map(|reason| reason.code().to_string()),
+        cues: report.findings.iter().chain(&agreement).map(EventCue::from).collect(),
     }
 }
 
 fn quality(face: &SeenFace) -> EventQuality {
-    let yaw = pose::estimate(&face.detection.landmarks).map(|pose| pose.yaw_deg.round() as i32);
+    let measured = face.liveness.as_ref().and_then(|report| report.pose);
+    let pose = measured.or_else(|| pose::estimate(&face.detection.landmarks));
+    let yaw = pose.map(|pose| pose.yaw_deg.round() as i32);
     let face_px = face.detection.bounds.width.max(0.0).round() as u32;
     EventQuality { face_px, yaw, sharpness: None, light: None }
 }
