@@ -35,12 +35,12 @@ struct Golden {
 const GOLDEN: [Golden; 8] = [
     Golden { name: "cgi-model-8", bounds: [400.0, 130.0, 153.0, 197.0], eyes: [460.0, 202.0, 531.0, 204.0], yaw_pitch_deg: [36.10, 17.07], eye_ratios: [0.371, 0.493], blink: [0.042, 0.033] },
     Golden { name: "cgi-model-33", bounds: [420.0, 89.0, 109.0, 146.0], eyes: [443.0, 144.0, 499.0, 145.0], yaw_pitch_deg: [-6.69, 20.49], eye_ratios: [0.394, 0.387], blink: [0.018, 0.014] },
-    Golden { name: "cgi-multiangle-3", bounds: [874.0, 189.0, 57.0, 73.0], eyes: [887.0, 220.0, 916.0, 220.0], yaw_pitch_deg: [-16.36, 14.71], eye_ratios: [0.300, 0.251], blink: [0.089, 0.135] },
-    Golden { name: "stock-emotions-a-2", bounds: [371.0, 189.0, 423.0, 622.0], eyes: [588.0, 425.0, 764.0, 426.0], yaw_pitch_deg: [34.82, 2.79], eye_ratios: [0.301, 0.415], blink: [0.090, 0.090] },
-    Golden { name: "stock-emotions-b-1", bounds: [246.0, 257.0, 315.0, 433.0], eyes: [299.0, 433.0, 440.0, 439.0], yaw_pitch_deg: [-22.28, 1.47], eye_ratios: [0.037, 0.011], blink: [0.735, 0.812] },
-    Golden { name: "stock-emotions-b-4", bounds: [294.0, 187.0, 270.0, 369.0], eyes: [328.0, 326.0, 450.0, 337.0], yaw_pitch_deg: [-29.13, -0.79], eye_ratios: [0.009, 0.042], blink: [0.651, 0.853] },
-    Golden { name: "stock-models-15", bounds: [483.0, 215.0, 98.0, 137.0], eyes: [496.0, 261.0, 522.0, 261.0], yaw_pitch_deg: [-27.44, -1.42], eye_ratios: [0.405, 0.308], blink: [0.045, 0.028] },
-    Golden { name: "stock-teen-3", bounds: [234.0, 335.0, 283.0, 384.0], eyes: [254.0, 489.0, 346.0, 486.0], yaw_pitch_deg: [-47.20, -3.67], eye_ratios: [0.605, 0.375], blink: [0.041, 0.074] },
+    Golden { name: "stock-emotions-a-2", bounds: [371.0, 189.0, 423.0, 622.0], eyes: [588.0, 425.0, 764.0, 426.0], yaw_pitch_deg: [34.55, 2.49], eye_ratios: [0.297, 0.410], blink: [0.100, 0.084] },
+    Golden { name: "stock-emotions-b-1", bounds: [246.0, 257.0, 315.0, 433.0], eyes: [299.0, 433.0, 440.0, 439.0], yaw_pitch_deg: [-22.58, 1.31], eye_ratios: [0.038, 0.015], blink: [0.735, 0.818] },
+    Golden { name: "stock-emotions-b-4", bounds: [294.0, 187.0, 270.0, 369.0], eyes: [328.0, 326.0, 450.0, 337.0], yaw_pitch_deg: [-29.22, -1.03], eye_ratios: [0.008, 0.040], blink: [0.639, 0.852] },
+    Golden { name: "stock-models-3", bounds: [328.0, 245.0, 125.0, 165.0], eyes: [350.0, 306.0, 398.0, 306.0], yaw_pitch_deg: [-30.63, -6.68], eye_ratios: [0.344, 0.235], blink: [0.222, 0.267] },
+    Golden { name: "stock-teen-3", bounds: [234.0, 335.0, 283.0, 384.0], eyes: [254.0, 489.0, 346.0, 486.0], yaw_pitch_deg: [-47.30, -3.65], eye_ratios: [0.598, 0.370], blink: [0.043, 0.075] },
+    Golden { name: "stock-teen-6", bounds: [257.0, 341.0, 427.0, 585.0], eyes: [397.0, 563.0, 596.0, 565.0], yaw_pitch_deg: [4.51, -8.76], eye_ratios: [0.217, 0.232], blink: [0.342, 0.299] },
 ];
 
 fn beside(path: &str) -> PathBuf {
@@ -67,8 +67,10 @@ fn network(test: &str) -> Option<MeshNetwork> {
     Some(MeshNetwork::load(&spec, &OnnxLoader::new(Some(&runtime)).unwrap(), 1).unwrap())
 }
 
+type Subject = (&'static Golden, Image, Detection);
+
 /// The networks and the pictures of [`GOLDEN`] with their faces.
-fn subjects(test: &str) -> Option<(MeshNetwork, Vec<(&'static Golden, Image, Detection)>)> {
+fn subjects(test: &str) -> Option<(MeshNetwork, Vec<Subject>)> {
     let network = network(test)?;
     let photos = needed(test, "../shared/faces/photos/vladmandic_human/samples/in")?;
     let subject = |golden: &'static Golden| {
@@ -97,9 +99,9 @@ fn readings_are_the_references() {
     let Some((mut network, subjects)) = subjects("readings_are_the_references") else { return };
     for (golden, image, face) in subjects {
         let found = network.read(&image, &face).unwrap().expect(golden.name);
-        assert_near(angles(&found), golden.yaw_pitch_deg, 0.3, golden.name);
-        assert_near(found.eye_ratios, golden.eye_ratios, 0.01, golden.name);
-        assert_near(found.blink, golden.blink, 0.02, golden.name);
+        assert_near(angles(&found), golden.yaw_pitch_deg, 0.15, golden.name);
+        assert_near(found.eye_ratios, golden.eye_ratios, 0.005, golden.name);
+        assert_near(found.blink, golden.blink, 0.005, golden.name);
     }
 }
 
@@ -135,9 +137,9 @@ fn a_mirrored_face_looks_the_other_way_with_its_eyes_exchanged() {
         let [yaw, pitch] = angles(&found);
         assert_near(angles(&mirror), [-yaw, pitch], 4.0, golden.name);
         let [left, right] = found.eye_ratios;
-        assert_near(mirror.eye_ratios, [right, left], 0.06, golden.name);
+        assert_near(mirror.eye_ratios, [right, left], 0.1, golden.name);
         let [left, right] = found.blink;
-        assert_near(mirror.blink, [right, left], 0.1, golden.name);
+        assert_near(mirror.blink, [right, left], 0.15, golden.name);
     }
 }
 

@@ -3,14 +3,10 @@
 //! Two networks, one after the other: points of the face, then expressions from some of them. Slow
 //! compared with the other networks, so it is asked once for an attempt, not for every frame.
 
-use crate::face::alignment::Similarity;
-use crate::face::alignment::warp_into;
 use crate::face::detection::Detection;
 use crate::face::image::Image;
 use crate::face::mesh;
 use crate::face::mesh::Mesh;
-use crate::face::planes::PlaneMap;
-use crate::face::planes::Planes;
 use crate::face::pose::Pose;
 use crate::inference::InferenceError;
 use crate::inference::MeshSpec;
@@ -29,7 +25,6 @@ const EXPRESSIONS: &str = "StatefulPartitionedCall:0";
 pub struct MeshNetwork {
     mesh: Box<dyn Model>,
     blendshapes: Box<dyn Model>,
-    map: PlaneMap,
 }
 
 /// What the mesh says about one face; every number is finite.
@@ -53,7 +48,6 @@ impl MeshNetwork {
         Ok(Self {
             mesh: loader.load(&spec.file, threads)?,
             blendshapes: loader.load(&spec.blendshapes, threads)?,
-            map: PlaneMap::rgb([0.0; 3], [255.0; 3]),
         })
     }
 
@@ -65,7 +59,9 @@ impl MeshNetwork {
         face: &Detection,
     ) -> Result<Option<MeshReading>, InferenceError> {
         let Some(to_input) = mesh::crop(face) else { return Ok(None) };
-        let outputs = self.mesh.run(&self.input(image, to_input))?;
+        let shape = vec![1, mesh::SIDE_PX, mesh::SIDE_PX, 3];
+        let input = Tensor { shape, values: mesh::input(image, to_input) };
+        let outputs = self.mesh.run(&input)?;
         let presence = mesh::presence(&outputs.get(PRESENCE)?.values)
             .ok_or_else(|| meaningless("one logit of presence"))?;
         if presence < mesh::PRESENCE_MIN {
@@ -76,19 +72,6 @@ impl MeshNetwork {
         let Some(pose) = points.pose() else { return Ok(None) };
         let blink = self.blink(&points)?;
         Ok(Some(MeshReading { pose, eye_ratios: points.eye_ratios(), blink }))
-    }
-
-    /// The crop with the channels last, as this network alone wants them.
-    fn input(&self, image: &Image, to_input: Similarity) -> Tensor {
-        let side = mesh::SIDE_PX;
-        let mut planes = vec![0.0; 3 * side * side];
-        let mut target = Planes { width: side, height: side, values: &mut planes };
-        warp_into(image, to_input, &self.map, &mut target);
-        let (red, rest) = planes.split_at(side * side);
-        let (green, blue) = rest.split_at(side * side);
-        let pixels = red.iter().zip(green).zip(blue);
-        let values = pixels.flat_map(|((&red, &green), &blue)| [red, green, blue]).collect();
-        Tensor { shape: vec![1, side, side, 3], values }
     }
 
     fn blink(&mut self, points: &Mesh) -> Result<[f32; 2], InferenceError> {

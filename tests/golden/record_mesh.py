@@ -20,8 +20,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 PICTURES = (
-    "cgi-model-8", "cgi-model-33", "cgi-multiangle-3", "stock-emotions-a-2", "stock-emotions-b-1",
-    "stock-emotions-b-4", "stock-models-15", "stock-teen-3",
+    "cgi-model-8", "cgi-model-33", "stock-emotions-a-2", "stock-emotions-b-1", "stock-emotions-b-4",
+    "stock-models-3", "stock-teen-3", "stock-teen-6",
 )
 SOURCE = pathlib.Path(__file__).parents[2] / "src/face"
 EYES = ((33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373, 380))
@@ -62,13 +62,8 @@ def crop(picture, box, eyes):
     c, s = np.cos(angle) * side / 256, np.sin(angle) * side / 256
     x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
     back = np.array([[c, -s, x - 128 * (c - s)], [s, c, y - 128 * (s + c)]])
-    # Shrinking by n takes n x n samples for a pixel, centred on it.
-    n = min(8, max(1, int(side / 256 + 0.5)))
-    back[:, 2] += back[:, :2].sum(1) * (0.5 / n - 0.5)
-    back[:, :2] /= n
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    large = cv2.warpAffine(picture.astype(np.float32), back, (256 * n, 256 * n), flags=flags)
-    return large.reshape(256, n, 256, n, 3).mean((1, 3))[..., ::-1] / 255
+    return cv2.warpAffine(picture.astype(np.float32), back, (256, 256), flags=flags)[..., ::-1] / 255
 
 
 def reference():

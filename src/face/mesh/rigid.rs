@@ -7,6 +7,8 @@
 
 /// A 3x3 matrix by rows.
 pub type Matrix = [[f64; 3]; 3];
+/// A point of the first set, and the one of the second that belongs to it.
+pub type Pair = ([f64; 3], [f64; 3]);
 
 /// Least determinant of the covariance, which is scaled to a norm of 1, that names a rotation.
 /// Meshes of faces have .04 and above; flat sets have 0, mirror images a negative one.
@@ -25,10 +27,10 @@ pub struct Fit {
     pub unexplained: f64,
 }
 
-/// The rotation, together with a scale and a shift, that takes the first point of every pair nearest
-/// to the second. `None` when the points are flat, coincide, are mirror images of one another or
+/// The rotation, with a scale and a shift, that takes the first point of every pair nearest to the
+/// second. `None` when the points are flat, coincide, are mirror images of one another or
 /// have numbers that are not finite.
-pub fn fit(pairs: &[([f64; 3], [f64; 3])]) -> Option<Fit> {
+pub fn fit(pairs: &[Pair]) -> Option<Fit> {
     let (from_mean, to_mean) = (mean(pairs, |pair| pair.0), mean(pairs, |pair| pair.1));
     let mut covariance = [[0.0; 3]; 3];
     let (mut from_spread, mut to_spread) = (0.0, 0.0);
@@ -47,7 +49,7 @@ pub fn fit(pairs: &[([f64; 3], [f64; 3])]) -> Option<Fit> {
     Some(Fit { rotation, unexplained: (1.0 - explained).clamp(0.0, 1.0) })
 }
 
-fn mean(pairs: &[([f64; 3], [f64; 3])], side: fn(&([f64; 3], [f64; 3])) -> [f64; 3]) -> [f64; 3] {
+fn mean(pairs: &[Pair], side: fn(&Pair) -> [f64; 3]) -> [f64; 3] {
     let sum = |axis: usize| pairs.iter().map(|pair| side(pair)[axis]).sum::<f64>();
     std::array::from_fn(|axis| sum(axis) / pairs.len() as f64)
 }
@@ -56,8 +58,9 @@ fn mean(pairs: &[([f64; 3], [f64; 3])], side: fn(&([f64; 3], [f64; 3])) -> [f64;
 fn nearest_rotation(matrix: Matrix) -> Option<Matrix> {
     let norm = inner(&matrix, &matrix).sqrt();
     let mut found = matrix.map(|row| row.map(|value| value / norm));
-    // Also false for numbers that are not finite, which a norm of 0 gives too.
-    if !(dot(found[0], cross(found[1], found[2])) >= DETERMINANT_MIN) {
+    let determinant = dot(found[0], cross(found[1], found[2]));
+    // A norm of 0 gives numbers that are not finite, too.
+    if determinant.is_nan() || determinant < DETERMINANT_MIN {
         return None;
     }
     for _ in 0..STEPS_MAX {

@@ -2,9 +2,9 @@
 //!
 //! Printed by `models/train/reference_shape.py`: the mean of the meshes of 2,384 near-frontal press
 //! portraits, made symmetric. The points hardly move with the expression: bridge and sides of the
-//! nose, corners of the eyes, cheekbones, forehead. Zero of the pitch is where MediaPipe's canonical
-//! face model has it, in the mean over those pictures. Units: the distance between the outer corners
-//! of the eyes is 1; x to the picture's right, y down, z away from the camera.
+//! nose, corners of the eyes, cheekbones, forehead. Zero of the pitch is where `MediaPipe`'s
+//! canonical face model has it, in the mean over those pictures. Units: the distance between the
+//! outer corners of the eyes is 1; x to the picture's right, y down, z away from the camera.
 
 /// Points on the middle line: index in the mesh, and (y, z).
 pub const MIDLINE: [(usize, [f64; 2]); 10] = [
