@@ -115,7 +115,7 @@ pub fn warp_into(image: &Image, to_planes: Similarity, map: &PlaneMap, planes: &
 }
 
 /// Adds the colour at a point between pixels, times `share`; outside the picture it is black.
-fn add_sample(image: &Image, at: Point, share: f32, rgb: &mut [f32; 3]) {
+pub fn add_sample(image: &Image, at: Point, share: f32, rgb: &mut [f32; 3]) {
     let (left, top) = (at.x.floor(), at.y.floor());
     let (width, height) = (image.width() as f32, image.height() as f32);
     if !(left >= -1.0 && top >= -1.0 && left < width && top < height) {

@@ -11,6 +11,7 @@ pub mod detection;
 pub mod geometry;
 pub mod image;
 pub mod liveness;
+pub mod mesh;
 pub mod planes;
 pub mod pose;
 pub mod state;

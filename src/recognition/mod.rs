@@ -5,6 +5,7 @@
 
 pub mod aligned;
 pub mod liveness;
+pub mod mesh;
 pub mod pool;
 pub mod scripted;
 
