@@ -24,13 +24,23 @@ use crate::face::pose::Pose;
 use crate::face::state::FaceState;
 use crate::inference::FaceStateSpec;
 use crate::inference::InferenceError;
+use crate::inference::MeshSpec;
 use crate::inference::Model;
 use crate::inference::ModelLoader;
 use crate::inference::Pack;
 use crate::inference::PadSpec;
 use crate::inference::Tensor;
 use crate::recognition::aligned::Aligner;
+use crate::recognition::mesh::MeshNetwork;
+use crate::recognition::mesh::MeshReading;
 
+/// The mesh decides when the cheaper estimate is this near to the limit: 95 % of its estimates lie
+/// within this of the mesh's (`models/train`, people that it was not trained on).
+const POSE_DOUBT_DEG: f32 = 10.0;
+/// The mesh calls an eye closed below this eye aspect ratio…
+const EYE_RATIO_CLOSED_MAX: f32 = 0.2;
+/// …and above this share of a blink.
+const BLINK_CLOSED_MIN: f32 = 0.3;
 /// Side of the attack detectors' input in pixels.
 const ATTACK_SIDE_PX: usize = 80;
 
@@ -39,6 +49,7 @@ pub struct LivenessChecker {
     attack_detectors: Vec<AttackDetector>,
     pad_score_min: f32,
     state: Option<StateNetwork>,
+    mesh: Option<MeshNetwork>,
 }
 
 struct AttackDetector {
@@ -79,6 +90,7 @@ impl LivenessChecker {
             Ok(AttackDetector { model, crop_scale: spec.crop_scale })
         };
         let state = |spec: &FaceStateSpec| StateNetwork::load(spec, loader, threads);
+        let mesh = |spec: &MeshSpec| MeshNetwork::load(spec, loader, threads);
         Ok(Self {
             attack_detectors: pack
                 .pad
@@ -87,6 +99,7 @@ impl LivenessChecker {
                 .collect::<Result<_, InferenceError>>()?,
             pad_score_min: pack.pad_score_min,
             state: pack.face_state.as_ref().map(state).transpose()?,
+            mesh: pack.mesh.as_ref().map(mesh).transpose()?,
         })
     }
 
@@ -116,15 +129,25 @@ impl LivenessChecker {
     fn measure(&mut self, subject: &Subject, found: &mut Found) -> Result<(), LivenessReason> {
         let Subject { image, face, rules } = *subject;
         let state = self.state.as_mut().map(|network| network.read(image, face)).transpose()?;
-        found.pose = state.map_or_else(|| pose::estimate(&face.landmarks), |s| Some(s.pose));
+        let mut second_look = SecondLook { network: self.mesh.as_mut(), subject, reading: None };
+        let estimate = state.map_or_else(|| pose::estimate(&face.landmarks), |s| Some(s.pose));
+        found.pose = estimate;
+        if is_doubtful(estimate, rules.angle_deg_max) {
+            found.pose = second_look.reading()?.map_or(estimate, |reading| Some(reading.pose));
+        }
         if !found.add(pose_finding(found.pose, rules.angle_deg_max)) {
             return Ok(());
         }
         if let (Some(state), Some(network)) = (state, &self.state) {
-            let eyes = Finding::new(Cue::Eyes, state.open(), 1.0 - network.eyes_closed_min);
-            let uncovered = state.uncovered();
-            if !found.add(eyes)
-                || !found.add(Finding::new(Cue::Uncovered, uncovered, 1.0 - network.covered_min))
+            let limit = 1.0 - network.eyes_closed_min;
+            let mut open = state.open();
+            if open < limit && second_look.reading()?.is_some_and(|reading| !are_closed(&reading)) {
+                // Two networks disagree: in doubt the eyes are open, but only just.
+                open = limit;
+            }
+            let limit_uncovered = 1.0 - network.covered_min;
+            if !found.add(Finding::new(Cue::Eyes, open, limit))
+                || !found.add(Finding::new(Cue::Uncovered, state.uncovered(), limit_uncovered))
             {
                 return Ok(());
             }
@@ -141,6 +164,39 @@ impl LivenessChecker {
         }
         Ok(sum / self.attack_detectors.len() as f32)
     }
+}
+
+/// The mesh's reading of the face, made when it is first asked for.
+struct SecondLook<'a> {
+    network: Option<&'a mut MeshNetwork>,
+    subject: &'a Subject<'a>,
+    /// `Some(None)`: the mesh has looked and sees no face.
+    reading: Option<Option<MeshReading>>,
+}
+
+impl SecondLook<'_> {
+    /// `None` without a mesh, or when it does not see the face.
+    fn reading(&mut self) -> Result<Option<MeshReading>, LivenessReason> {
+        if let (None, Some(network)) = (self.reading, &mut self.network) {
+            let Subject { image, face, .. } = *self.subject;
+            self.reading = Some(network.read(image, face).map_err(broken)?);
+        }
+        Ok(self.reading.flatten())
+    }
+}
+
+/// Whether the mesh has to decide on a pose: the cheap estimate is near the limit, or there is none.
+fn is_doubtful(estimate: Option<Pose>, angle_deg_max: f32) -> bool {
+    estimate.is_none_or(|pose| {
+        let angle = pose.yaw_deg.abs().max(pose.pitch_deg.abs());
+        (angle - angle_deg_max).abs() <= POSE_DOUBT_DEG
+    })
+}
+
+/// Whether the mesh agrees that the eyes are closed: both, and by shape as well as by expression.
+fn are_closed(reading: &MeshReading) -> bool {
+    reading.eye_ratios.iter().all(|ratio| *ratio < EYE_RATIO_CLOSED_MAX)
+        && reading.blink.iter().all(|blink| *blink > BLINK_CLOSED_MIN)
 }
 
 impl Found {
