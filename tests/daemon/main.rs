@@ -15,6 +15,6 @@ mod endurance;
 mod first_start;
 mod liveness_eval;
 mod models;
-
+mod pad_record;
 mod privacy;
 mod support;
