@@ -83,8 +83,9 @@ enum CameraCommand {
     },
 }
 
+/// The options of every command that takes frames of a camera.
 #[derive(Debug, Args)]
-struct WhichCamera {
+pub struct WhichCamera {
     /// A camera of the configuration; default: its first
     #[arg(long, value_name = "NAME", conflicts_with = "source")]
     camera: Option<String>,
@@ -157,7 +158,20 @@ fn size(text: &str) -> Result<(u32, u32), String> {
 }
 
 impl WhichCamera {
-    fn request(self, cameras: &[CameraConfig]) -> anyhow::Result<CameraRequest> {
+    /// What the camera is called in what is written about it: its name in the configuration, else
+    /// its source.
+    pub fn label(&self, cameras: &[CameraConfig]) -> String {
+        let of = |source: &CameraSource| match source {
+            CameraSource::V4l2(path) => format!("v4l2:{}", path.display()),
+            CameraSource::Replay(path) => format!("replay:{}", path.display()),
+        };
+        let named = self.camera.clone().or_else(|| self.source.as_ref().map(of));
+        let first = || cameras.first().map(|first| first.name.clone());
+        named.or_else(first).unwrap_or_else(|| "the first of this machine".into())
+    }
+
+    /// The camera that is meant; nothing is opened yet.
+    pub fn request(self, cameras: &[CameraConfig]) -> anyhow::Result<CameraRequest> {
         let known = || cameras.iter().map(|known| known.name.as_str()).collect::<Vec<_>>();
         let configured = match &self.camera {
             Some(name) => {
@@ -194,7 +208,7 @@ fn snapshot(
     if !as_jpeg && lower != "ppm" {
         bail!("{} should end in .jpg or .ppm", output.display());
     }
-    let settle = if matches!(request.source, CameraSource::Replay(_)) { 1 } else { SETTLE_FRAMES };
+    let settle = settle_frames(&request.source);
     let (stopper, thread, clock) = start("snapshot", request)?;
     let newest = thread.newest();
     let settled = settled_frame(&newest, settle, clock.now().plus(timeout), &*clock);
@@ -217,9 +231,14 @@ fn snapshot(
     Ok(())
 }
 
+/// Frames that pass before one is used; a replay has nothing to settle.
+pub fn settle_frames(source: &CameraSource) -> u64 {
+    if matches!(source, CameraSource::Replay(_)) { 1 } else { SETTLE_FRAMES }
+}
+
 /// The first frame after `settle` frames; the camera's state when there is none. A camera that
 /// cannot be opened is not waited for: a person is waiting.
-fn settled_frame(
+pub fn settled_frame(
     newest: &NewestFrame,
     settle: u64,
     deadline: Moment,
@@ -239,7 +258,8 @@ fn settled_frame(
     }
 }
 
-fn no_picture(state: &CameraState, timeout: Duration) -> anyhow::Error {
+/// Why there is no frame, by the state that the camera was left in.
+pub fn no_picture(state: &CameraState, timeout: Duration) -> anyhow::Error {
     match state {
         CameraState::Lost { reason, .. } => anyhow::anyhow!("{reason}"),
         _ => anyhow::anyhow!("no picture came within {timeout:?}"),
@@ -247,7 +267,7 @@ fn no_picture(state: &CameraState, timeout: Duration) -> anyhow::Error {
 }
 
 /// The camera's own file where it is one, else a new one.
-fn jpeg_of(frame: &Frame, image: &Image) -> Vec<u8> {
+pub fn jpeg_of(frame: &Frame, image: &Image) -> Vec<u8> {
     match frame.format {
         PixelFormat::Mjpeg => with_huffman_tables(&frame.bytes).into_owned(),
         _ => encode_jpeg(image, SNAPSHOT_QUALITY),
@@ -270,7 +290,7 @@ fn is_flat(image: &Image) -> bool {
 }
 
 /// Starts to stream; the stopper ends it.
-fn start(
+pub fn start(
     name: &str,
     request: CameraRequest,
 ) -> anyhow::Result<(Stopper, CameraThread, Arc<dyn Clock>)> {

@@ -15,6 +15,7 @@ pub mod eval;
 pub mod key;
 pub mod models;
 pub mod output;
+pub mod pad;
 pub mod person;
 pub mod quiet;
 pub mod search;
@@ -67,6 +68,8 @@ enum Command {
     Person(person::PersonArgs),
     /// Measure accuracy on pictures of your own
     Eval(eval::EvalArgs),
+    /// Test liveness at your own camera
+    Pad(pad::PadArgs),
     /// Install, list and verify model packs
     Models(models::ModelsArgs),
     /// List cameras, take a snapshot
@@ -113,6 +116,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Collection(args) => collection::run(args, &config),
         Command::Person(args) => person::run(args, &config),
         Command::Eval(args) => eval::run(args, &config),
+        Command::Pad(args) => pad::run(args, &config),
         Command::Models(args) => models::run(args, &config.models),
         Command::Camera(args) => camera::run(args, &config),
         Command::Bench(args) => bench::run(&args, &config),

@@ -87,15 +87,24 @@ fn cosine_of(bin: usize) -> f32 {
     bin as f32 / (BINS - 1) as f32 * 2.0 - 1.0
 }
 
-/// The 95 % Clopper–Pearson interval of `hits` in `trials`, by bisection of the binomial tail.
+/// The 95 % Clopper–Pearson interval of `hits` in `trials`.
 pub fn clopper_pearson(hits: u64, trials: u64) -> (f64, f64) {
+    clopper_pearson_outside(hits, trials, 0.05)
+}
+
+/// The Clopper–Pearson interval that leaves out a share of `outside`, half of it on each side, by
+/// bisection of the binomial tail.
+pub fn clopper_pearson_outside(hits: u64, trials: u64, outside: f64) -> (f64, f64) {
     if trials == 0 {
         return (0.0, 1.0);
     }
-    let (hits_f, trials_f) = (hits as f64, trials as f64);
-    let low = if hits == 0 { 0.0 } else { beta_quantile(0.025, hits_f, trials_f - hits_f + 1.0) };
-    let high =
-        if hits == trials { 1.0 } else { beta_quantile(0.975, hits_f + 1.0, trials_f - hits_f) };
+    let (hits_f, trials_f, tail) = (hits as f64, trials as f64, outside / 2.0);
+    let low = if hits == 0 { 0.0 } else { beta_quantile(tail, hits_f, trials_f - hits_f + 1.0) };
+    let high = if hits == trials {
+        1.0
+    } else {
+        beta_quantile(1.0 - tail, hits_f + 1.0, trials_f - hits_f)
+    };
     (low, high)
 }
 

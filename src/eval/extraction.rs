@@ -1,5 +1,4 @@
-//! From pictures to templates: every picture once, by the recognition path that HTTP and cameras
-//! use, on all cores.
+//! Every picture once, by the recognition path that HTTP and cameras use, on all cores.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,44 +15,55 @@ use crate::face::template::Template;
 use crate::picture;
 use crate::recognition::Recognizer;
 
-/// What one thread found: positions of pictures and their templates.
-type Part = Vec<(usize, Option<Template>)>;
+/// Loads one set of networks; called once per thread.
+pub type Make<'a> = &'a (dyn Fn() -> anyhow::Result<Recognizer> + Sync);
 
-/// The template of each picture, `None` where no face was found; in the order of `pictures`.
-pub fn templates(
-    pictures: &[Picture],
-    make: &(dyn Fn() -> anyhow::Result<Recognizer> + Sync),
-) -> anyhow::Result<Vec<Option<Template>>> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+/// How many recognizers work side by side on so many items.
+pub fn workers(items: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.min(items.max(1))
+}
+
+/// What `work` makes of each picture, in the order of `pictures`, with a progress bar; ends at the
+/// first error.
+pub fn each<P: Sync, T: Send>(
+    pictures: &[P],
+    make: Make<'_>,
+    work: impl Fn(&mut Recognizer, &P) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
     let next = AtomicUsize::new(0);
     let progress = Mutex::new(Progress::new("pictures", pictures.len() as u64));
-    let found: Vec<anyhow::Result<Part>> = std::thread::scope(|scope| {
-        let work = || -> anyhow::Result<Part> {
+    let parts: Vec<anyhow::Result<Vec<(usize, T)>>> = std::thread::scope(|scope| {
+        let work = || -> anyhow::Result<Vec<(usize, T)>> {
             let mut recognizer = make()?;
             let mut own = Vec::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(picture) = pictures.get(index) else { return Ok(own) };
-                let template = template(&mut recognizer, picture)
-                    .with_context(|| picture.path.display().to_string())?;
-                own.push((index, template));
+                own.push((index, work(&mut recognizer, picture)?));
                 progress.lock().unwrap_or_else(PoisonError::into_inner).step();
             }
         };
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let handles: Vec<_> = (0..workers(pictures.len())).map(|_| scope.spawn(work)).collect();
         handles
             .into_iter()
             .map(|handle| handle.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked")))
             .collect()
     });
     progress.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
-    let mut templates = vec![None; pictures.len()];
-    for part in found {
-        for (index, template) in part? {
-            templates[index] = template;
-        }
+    let mut found = Vec::with_capacity(pictures.len());
+    for part in parts {
+        found.extend(part?);
     }
-    Ok(templates)
+    found.sort_unstable_by_key(|(index, _)| *index);
+    Ok(found.into_iter().map(|(_, made)| made).collect())
+}
+
+/// The template of each picture, `None` where no face was found; in the order of `pictures`.
+pub fn templates(pictures: &[Picture], make: Make<'_>) -> anyhow::Result<Vec<Option<Template>>> {
+    each(pictures, make, |recognizer, picture| {
+        template(recognizer, picture).with_context(|| picture.path.display().to_string())
+    })
 }
 
 fn template(recognizer: &mut Recognizer, picture: &Picture) -> anyhow::Result<Option<Template>> {

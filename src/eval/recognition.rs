@@ -16,6 +16,7 @@ use crate::eval::extraction;
 use crate::eval::identification::Searches;
 use crate::eval::pairs::{self, PairAccuracy};
 use crate::eval::plots::{self, Curve, Labels};
+use crate::eval::rate::Rate;
 use crate::face::comparison::{Score, ScoreMap};
 use crate::face::template::Template;
 use crate::recognition::{RecognitionInfo, Recognizer};
@@ -198,23 +199,6 @@ fn score_rows(
     scores.iter().enumerate().map(row).collect()
 }
 
-/// A rate with its exact interval, for JSON.
-fn rate(hits: u64, trials: u64) -> Value {
-    let (low, high) = clopper_pearson(hits, trials);
-    let value = if trials == 0 { Value::Null } else { json!(hits as f64 / trials as f64) };
-    json!({"rate": value, "count": hits, "trials": trials, "interval_95": [low, high]})
-}
-
-/// The same for people: `91.2 % (1234 of 1353; 89.6–92.6)`.
-fn percent(hits: u64, trials: u64) -> String {
-    if trials == 0 {
-        return "no trials".into();
-    }
-    let (low, high) = clopper_pearson(hits, trials);
-    let share = 100.0 * hits as f64 / trials as f64;
-    format!("{share:.2} % ({hits} of {trials}; {:.2}–{:.2})", 100.0 * low, 100.0 * high)
-}
-
 impl Report<'_> {
     /// Searches with the thresholds that the report lists, each with its name.
     fn search_thresholds(&self) -> Vec<(String, f32)> {
@@ -250,7 +234,7 @@ impl Report<'_> {
             .map(|fmr| {
                 let threshold = self.impostor.threshold_for(fmr);
                 json!({"fmr": fmr, "cosine": threshold,
-                       "tar": rate(self.genuine.at_least(threshold), self.genuine.total())})
+                       "tar": Rate::of(self.genuine.at_least(threshold), self.genuine.total()).json()})
             })
             .collect();
         let scores: Vec<Value> = self.measured.iter().map(ScoreRow::json).collect();
@@ -261,8 +245,8 @@ impl Report<'_> {
             .into_iter()
             .map(|(name, cosine)| {
                 json!({"threshold": name, "cosine": cosine,
-                       "fnir": rate(self.searches.misses(cosine), mated),
-                       "fpir": rate(self.searches.false_positives(cosine), strangers)})
+                       "fnir": Rate::of(self.searches.misses(cosine), mated).json(),
+                       "fpir": Rate::of(self.searches.false_positives(cosine), strangers).json()})
             })
             .collect();
         json!({
@@ -271,7 +255,7 @@ impl Report<'_> {
             "embedding_model": self.options.info.embedding_model.0,
             "pictures": self.pictures,
             "people": self.people,
-            "face_found": rate((self.pictures - self.without_face) as u64, self.pictures as u64),
+            "face_found": Rate::of((self.pictures - self.without_face) as u64, self.pictures as u64).json(),
             "accuracy": self.pairs.as_ref().map(|pairs| pairs.accuracy),
             "pairs": self.pairs,
             "tar_at_fmr": rates,
@@ -280,7 +264,7 @@ impl Report<'_> {
             "scores_on_other_people": scores,
             "identification": {
                 "gallery": self.searches.gallery,
-                "rank_1": rate(self.searches.rank_one(), mated),
+                "rank_1": Rate::of(self.searches.rank_one(), mated).json(),
                 "thresholds": identification,
             },
         })
@@ -300,7 +284,7 @@ impl Report<'_> {
             "{} pictures of {} people; a face found in {}.\n",
             self.pictures,
             self.people,
-            percent(found, self.pictures as u64)
+            Rate::of(found, self.pictures as u64)
         )?;
         writeln!(
             out,
@@ -323,7 +307,7 @@ impl Report<'_> {
         writeln!(out, "| FMR | cosine | TAR |\n|---|---|---|")?;
         for fmr in self.rates() {
             let cosine = self.impostor.threshold_for(fmr);
-            let tar = percent(self.genuine.at_least(cosine), self.genuine.total());
+            let tar = Rate::of(self.genuine.at_least(cosine), self.genuine.total());
             writeln!(out, "| {fmr:.0e} | {cosine:.3} | {tar} |")?;
         }
         writeln!(
@@ -357,15 +341,15 @@ impl Report<'_> {
             out,
             "{} people with one picture each; rank 1: {}.\n",
             self.searches.gallery,
-            percent(self.searches.rank_one(), mated)
+            Rate::of(self.searches.rank_one(), mated)
         )?;
         writeln!(out, "| threshold | cosine | FNIR | FPIR |\n|---|---|---|---|")?;
         for (name, cosine) in self.search_thresholds() {
             writeln!(
                 out,
                 "| {name} | {cosine:.3} | {} | {} |",
-                percent(self.searches.misses(cosine), mated),
-                percent(self.searches.false_positives(cosine), strangers)
+                Rate::of(self.searches.misses(cosine), mated),
+                Rate::of(self.searches.false_positives(cosine), strangers)
             )?;
         }
         Ok(())
@@ -427,7 +411,7 @@ impl ScoreRow {
             "map": self.map, "score": self.score, "cosine": self.cosine,
             "fmr": self.fmr, "fmr_interval_95": [self.interval.0, self.interval.1],
             "false_matches": self.false_matches, "impostor_trials": self.impostor_trials,
-            "tar": rate(self.true_matches, self.genuine_trials),
+            "tar": Rate::of(self.true_matches, self.genuine_trials).json(),
         })
     }
 
@@ -443,7 +427,7 @@ impl ScoreRow {
             self.interval.1,
             self.false_matches,
             self.impostor_trials,
-            percent(self.true_matches, self.genuine_trials)
+            Rate::of(self.true_matches, self.genuine_trials)
         )
     }
 }

@@ -13,6 +13,8 @@ mod commands;
 mod contract;
 mod endurance;
 mod first_start;
+mod liveness_eval;
 mod models;
+mod pad_record;
 mod privacy;
 mod support;
