@@ -7,6 +7,7 @@
 pub mod alignment;
 pub mod comparison;
 pub mod crop;
+pub mod cues;
 pub mod detection;
 pub mod geometry;
 pub mod image;
