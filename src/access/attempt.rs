@@ -1,7 +1,8 @@
 //! One event per person who stands there, not thirty a second. Pure: time is an argument.
 //!
 //! Faces are joined over frames by place alone into *tracks*: enough to tell "still there" from
-//! "somebody new" without keeping anything of a stranger but a rectangle. What is known by name is
+//! "somebody new" without keeping anything of a stranger but a rectangle and, while the track
+//! lasts, the few pixels of the latest frame that tell whether the face changes. What is known by name is
 //! kept by name: a person who was reported is reported again only after the cool-down without
 //! being seen, wherever the face shows up and however often its track breaks.
 //!
@@ -19,7 +20,9 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::access::agreement::Agreement;
 use crate::access::event::Reason;
+use crate::access::stillness::Stillness;
 use crate::clock::Moment;
+use crate::face::cues::motion::Signature;
 use crate::face::geometry::Rect;
 use crate::face::liveness::Finding;
 use crate::face::liveness::LivenessReason;
@@ -104,6 +107,8 @@ pub struct Observation {
     pub person: Option<PersonId>,
     /// Liveness in this frame.
     pub evidence: Evidence,
+    /// Pixels to compare with those of the next frame; `None` when it is not checked.
+    pub signature: Option<Signature>,
 }
 
 /// What to report.
@@ -132,6 +137,8 @@ pub struct Outcome {
     pub frames: u32,
     /// Whether its frames agree on liveness; `None` before enough of them have answered.
     pub agreement: Option<Finding>,
+    /// Whether the face changes; `None` when it is not checked.
+    pub motion: Option<Finding>,
 }
 
 /// All attempts in front of one camera.
@@ -160,6 +167,7 @@ struct Track {
     /// Frames in a row without a match, and the first of them.
     unknown: (u32, Moment),
     liveness: Agreement,
+    stillness: Stillness,
     /// Since when a recognised person waits here for an answer on liveness.
     waiting_since: Option<Moment>,
     /// Who was reported here as a match.
@@ -207,6 +215,7 @@ impl Attempts {
                     track: track.id,
                     frames: track.frames,
                     agreement: track.liveness.finding(),
+                    motion: track.stillness.finding(),
                 });
             }
             self.keep_track(track);
@@ -259,8 +268,9 @@ impl Attempts {
                 self.report_match(track, person)
             }
             (Some(person), LivenessPolicy::Required) => {
-                self.refresh(person, observation.evidence);
-                self.judge_person(track, person, observation.evidence)
+                let evidence = track.evidence(observation);
+                self.refresh(person, evidence);
+                self.judge_person(track, person, evidence)
             }
         }
     }
@@ -386,6 +396,7 @@ impl Track {
             person: None,
             unknown: (0, now),
             liveness: Agreement::default(),
+            stillness: Stillness::default(),
             waiting_since: None,
             accepted: None,
             stranger_reported: false,
@@ -402,7 +413,8 @@ impl Track {
             self.liveness = Agreement::default();
             self.person.clone_from(&observation.person);
         }
-        match observation.evidence {
+        self.stillness.see(observation.signature.as_ref(), now);
+        match self.evidence(observation) {
             Evidence::Live => self.liveness.see(true),
             Evidence::Spoof => self.liveness.see(false),
             Evidence::Unsure(_) | Evidence::Unchecked => {}
@@ -415,6 +427,16 @@ impl Track {
             self.waiting_since = None;
             let (frames, since) = self.unknown;
             self.unknown = (frames.saturating_add(1), if frames == 0 { now } else { since });
+        }
+    }
+}
+
+impl Track {
+    /// The frame's evidence; a face that never changes is no live one.
+    fn evidence(&self, observation: &Observation) -> Evidence {
+        match observation.evidence {
+            Evidence::Live if self.stillness.is_frozen() => Evidence::Spoof,
+            evidence => evidence,
         }
     }
 }
@@ -472,7 +494,7 @@ mod tests {
     }
 
     fn face(x: f32, person: Option<&str>, evidence: Evidence) -> Observation {
-        Observation { bounds: at(x), person: person.map(id), evidence }
+        Observation { bounds: at(x), person: person.map(id), evidence, signature: None }
     }
 
     fn alice(evidence: Evidence) -> Observation {
@@ -689,7 +711,10 @@ mod tests {
         for value in [f32::NAN, f32::INFINITY, f32::MIN, 0.0] {
             let bounds = Rect { x: value, y: value, width: value, height: value };
             let person = Some(id("alice"));
-            scene.show(5, &[Observation { bounds, person, evidence: Evidence::Live }]);
+            scene.show(
+                5,
+                &[Observation { bounds, person, evidence: Evidence::Live, signature: None }],
+            );
         }
         assert_eq!(scene.verdicts(), [Verdict::Match]);
     }

@@ -286,6 +286,7 @@ fn observations(faces: &[SeenFace], people: &[Option<Recognised>]) -> Vec<Observ
             bounds: face.detection.bounds,
             person: person.as_ref().map(|person| person.member.id.clone()),
             evidence: face.liveness.as_ref().map_or(Evidence::Unchecked, Evidence::from),
+            signature: face.signature.clone(),
         })
         .collect()
 }
@@ -307,6 +308,8 @@ mod tests {
     use crate::daemon::pipeline::journal::{EVENTS_WAITING_MAX, JournalWriter, journal};
     use crate::daemon::snapshot::SnapshotSources;
     use crate::face::comparison::Score;
+    use crate::face::image::Image;
+    use crate::face::liveness::Cue;
     use crate::gallery::names::{CollectionName, PersonId};
     use crate::gallery::person::FaceStorageType;
     use crate::inference::Pack;
@@ -345,6 +348,14 @@ mod tests {
         writer: JournalWriter,
         metrics: Arc<Metrics>,
         pipeline: Pipeline,
+    }
+
+    /// The picture, brighter by two levels in every other frame: what never changes is not alive.
+    fn flickering(picture: &Image, now: Moment) -> Image {
+        let frame = now.since(Moment::default()).as_millis() / PACE.as_millis();
+        let brighter = if frame.is_multiple_of(2) { 2 } else { 0 };
+        let pixels = picture.pixels().iter().map(|value| value + brighter);
+        Image::from_rgb(picture.width(), picture.height(), pixels.collect()).unwrap()
     }
 
     impl Rig {
@@ -415,7 +426,7 @@ mod tests {
                 width: 480,
                 height: 640,
                 stride: 0,
-                bytes: encode_jpeg(&picture_of(faces), 90),
+                bytes: encode_jpeg(&flickering(&picture_of(faces), self.clock.now()), 90),
                 captured: self.clock.now(),
                 sequence: 0,
             }
@@ -477,6 +488,22 @@ mod tests {
         assert!((190..=210).contains(&event.quality.clone().unwrap().face_px));
         assert_eq!((event.reason, event.frames, event.track), (None, 3, Some(1)));
         assert_eq!((&event.door, &event.image, event.t_relay), (&None, &None, None));
+    }
+
+    #[test]
+    fn a_picture_that_is_fed_again_and_again_is_a_suspected_attack() {
+        let mut rig = Rig::new(true).staffed();
+        let still = rig.frame(&[Face::live(9)]);
+        for _ in 0..20 {
+            let frame = Frame { captured: rig.clock.now(), ..still.clone() };
+            rig.turn(frame).unwrap();
+        }
+        assert_eq!(rig.types(), [EventType::UnknownFace, EventType::SpoofSuspected]);
+        let liveness = rig.events()[1].liveness.clone().unwrap();
+        let motion = liveness.cues.iter().find(|cue| cue.name == Cue::Motion).unwrap();
+        assert!(!motion.pass, "{motion:?}");
+        assert_eq!(liveness.result, LivenessResult::Spoof);
+        assert_eq!(liveness.code.as_deref(), Some("FACE_NOT_LIVE"));
     }
 
     #[test]

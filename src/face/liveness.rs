@@ -165,6 +165,8 @@ pub struct ImageRules {
     pub side_px_min: f32,
     /// Least distance between the pupils in pixels.
     pub pupils_px_min: f32,
+    /// How far the box may reach past the picture in pixels.
+    pub outside_px_max: f32,
     /// Least distance between the box and each border of the picture in pixels.
     pub border_px_min: f32,
     /// Largest share of the picture's width or height that the box may fill, 0 to 1.
@@ -181,6 +183,7 @@ impl ImageRules {
     pub const STILL: Self = Self {
         side_px_min: 150.0,
         pupils_px_min: 50.0,
+        outside_px_max: 0.0,
         border_px_min: 15.0,
         fill_max: 0.9,
         angle_deg_max: 30.0,
@@ -193,12 +196,13 @@ impl ImageRules {
         Self { side_px_min: 80.0, pupils_px_min: 26.0, border_px_min: 1.0, ..Self::STILL };
 
     /// For measuring what follows these rules on collections of small portraits: any size and
-    /// place of a face that is whole. Never for a decision.
+    /// place of a face. Never for a decision.
     pub const ANY_SIZE: Self = Self {
         side_px_min: 0.0,
         pupils_px_min: 0.0,
-        border_px_min: 0.0,
-        fill_max: 2.0,
+        outside_px_max: f32::INFINITY,
+        border_px_min: f32::NEG_INFINITY,
+        fill_max: f32::INFINITY,
         ..Self::STILL
     };
 }
@@ -220,7 +224,7 @@ pub fn image_rules(
     let pupils = face.landmarks[0].distance(face.landmarks[1]);
     if has_second_face(faces) {
         Some(LivenessReason::TooManyFaces)
-    } else if to_border < 0.0 {
+    } else if to_border < -rules.outside_px_max {
         Some(LivenessReason::FaceCropped)
     } else if fill >= rules.fill_max {
         Some(LivenessReason::FaceTooClose)

@@ -5,6 +5,8 @@
 //! and never "live".
 
 use crate::face::crop::attack_window;
+use crate::face::cues::moire::moire;
+use crate::face::cues::surround::surround;
 use crate::face::detection::Detection;
 use crate::face::detection::main_face;
 use crate::face::image::Image;
@@ -41,6 +43,8 @@ const POSE_DOUBT_DEG: f32 = 10.0;
 const EYE_RATIO_CLOSED_MAX: f32 = 0.2;
 /// …and above this share of a blink.
 const BLINK_CLOSED_MIN: f32 = 0.3;
+/// Both cues about traces of a screen or a print put their own operating point here.
+const TRACE_SCORE_MIN: f32 = 0.5;
 /// Side of the attack detectors' input in pixels.
 const ATTACK_SIDE_PX: usize = 80;
 
@@ -153,6 +157,14 @@ impl LivenessChecker {
             }
         }
         found.add(Finding::new(Cue::Pad, self.pad_score(image, face)?, self.pad_score_min));
+        // A cue that cannot judge this face says nothing; it has no vote to give for it either.
+        for (cue, score) in
+            [(Cue::Moire, moire(image, face)), (Cue::Surround, surround(image, face))]
+        {
+            if let Some(score) = score {
+                found.add(Finding::new(cue, score, TRACE_SCORE_MIN));
+            }
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! What the networks say about one frame, on a worker of the recognition pool.
 
+use crate::face::cues::motion::Signature;
 use crate::face::detection::Detection;
 use crate::face::image::Image;
 use crate::face::liveness::ImageRules;
@@ -30,6 +31,8 @@ pub struct SeenFace {
     pub liveness: Option<LivenessReport>,
     /// `None`: its landmarks make no upright face; it counts as nobody's.
     pub template: Option<Template>,
+    /// Tells whether the face changes from frame to frame; only where liveness is checked.
+    pub signature: Option<Signature>,
 }
 
 /// Finds, checks and embeds the largest faces of a frame.
@@ -50,7 +53,8 @@ pub fn analyse(
             Err(RecognitionError::Landmarks | RecognitionError::Template(_)) => None,
             Err(error @ RecognitionError::Inference(_)) => return Err(error),
         };
-        Ok(SeenFace { detection, liveness, template })
+        let signature = (check == LivenessCheck::Run).then(|| Signature::of(image, &detection));
+        Ok(SeenFace { detection, liveness, template, signature: signature.flatten() })
     });
     seen.collect()
 }

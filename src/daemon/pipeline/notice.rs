@@ -94,7 +94,7 @@ impl Writer {
             person: person.map(|person| event_person(&person.member)),
             similarity_score: person.map(|person| round(person.score.value())),
             method: vec!["face".into()],
-            liveness: Some(event_liveness(face.liveness.as_ref(), outcome.agreement)),
+            liveness: Some(event_liveness(face.liveness.as_ref(), &outcome)),
             quality: Some(quality(face)),
             frames: outcome.frames,
             track: Some(outcome.track),
@@ -121,21 +121,25 @@ fn event_person(member: &Member) -> EventPerson {
     }
 }
 
-fn event_liveness(report: Option<&LivenessReport>, agreement: Option<Finding>) -> EventLiveness {
+fn event_liveness(report: Option<&LivenessReport>, outcome: &Outcome) -> EventLiveness {
     let Some(report) = report else {
         let result = LivenessResult::Unchecked;
         return EventLiveness { result, score: None, code: None, cues: Vec::new() };
     };
+    // What only several frames show has a veto as well.
+    let of_track: Vec<Finding> = outcome.agreement.into_iter().chain(outcome.motion).collect();
+    let is_spoof = outcome.verdict == Verdict::SpoofSuspected && of_track.iter().any(|f| !f.pass);
+    let failure = report.failure.or(is_spoof.then_some(LivenessReason::FaceNotLive));
     EventLiveness {
-        result: match (report.failure, report.pad_score) {
+        result: match (failure, report.pad_score) {
             (None, Some(_)) => LivenessResult::Live,
             (None, None) => LivenessResult::Unchecked,
             (Some(LivenessReason::FaceNotLive), _) => LivenessResult::Spoof,
             (Some(_), _) => LivenessResult::Unsure,
         },
         score: report.pad_score.map(|score| round(score.clamp(0.0, 1.0))),
-        code: report.failure.map(|reason| reason.code().to_string()),
-        cues: report.findings.iter().chain(&agreement).map(EventCue::from).collect(),
+        code: failure.map(|reason| reason.code().to_string()),
+        cues: report.findings.iter().chain(&of_track).map(EventCue::from).collect(),
     }
 }
 
