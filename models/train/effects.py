@@ -188,7 +188,7 @@ def move_lids(s, side, amount):
     cu, cl = curve(up), curve(low)
     gap = np.maximum(cl - cu, 0)
     inside = np.clip(np.minimum(knots + 0.06, 1.06 - knots) / 0.1, 0, 1)
-    pad = max(0.6, 0.02 * s.d) * inside if amount > 0.6 else 0 * inside  # the mesh's lids lie within the real ones
+    pad = max(0.8, 0.035 * s.d) * inside if amount > 0.6 else 0 * inside  # the mesh's lids lie within the real ones
     cu, cl = cu - 0.6 * pad, cl + pad * 0.8
     gap = np.maximum(cl - cu, 0)
     meet = r.uniform(0.7, 1.0)
@@ -199,7 +199,7 @@ def move_lids(s, side, amount):
     f = lambda c: np.interp(u, knots, c)
     fu, fl, fb, fc, gu, gl = f(cu), f(cl), f(cb), f(cc), f(tu), f(tl)
     src = v.copy()
-    skip = max(0.5, r.uniform(0.005, 0.04) * s.d) * f(inside) * (amount > 0.6)  # leave the old lash line out
+    skip = max(0.5, r.uniform(0.015, 0.06) * s.d) * f(inside) * (amount > 0.6)  # leave the old lash line out
     a = (v >= fb) & (v < gu)
     t = np.clip((v - fb) / np.maximum(gu - fb, 1e-3), 0, 1)
     k = np.maximum((gu - fb) / np.maximum(fu - skip - fb, 1e-3), 1e-3)
@@ -218,24 +218,28 @@ def move_lids(s, side, amount):
     old = s.im[y0:y1, x0:x1]
     if amount > 0.6:
         w = f(inside)
-        lid = ((v >= fu - 0.03 * s.d) & (v < gu)).astype(np.float32)
-        lid = cv2.GaussianBlur(lid * w.astype(np.float32), (0, 0), max(0.4, 0.012 * s.d))
-        if r.random() < 0.35:                    # even the lid out: a smooth lid of the skin beside it
-            tone = np.median(new[(v > fb) & (v < fu - skip) & (u > 0.1) & (u < 0.9)].reshape(-1, 3), 0) \
-                if ((v > fb) & (v < fu - skip) & (u > 0.1) & (u < 0.9)).sum() > 5 else s.skin
-            share = r.uniform(0.3, 0.85)
-            new = new * (1 - share * lid[..., None]) + tone * share * lid[..., None]
+        lid = ((v >= fu - 0.02 * s.d) & (v < gu)).astype(np.float32)
+        lid = cv2.GaussianBlur(lid * w.astype(np.float32), (0, 0), max(0.6, r.uniform(0.015, 0.035) * s.d))
+        if r.random() < 0.65:                    # a smooth lid, between the skin above it and the skin below the eye
+            row = lambda at: cv2.GaussianBlur(cv2.remap(s.im, (gx + (at - v) * ay[0]).astype(np.float32),
+                                                        (gy + (at - v) * ay[1]).astype(np.float32), cv2.INTER_LINEAR,
+                                                        borderMode=cv2.BORDER_REPLICATE), (0, 0), max(0.5, 0.04 * s.d))
+            above, below = row(fu - skip - r.uniform(0.02, 0.08) * s.d), row(fl + r.uniform(0.06, 0.12) * s.d)
+            t = (np.clip((v - fu) / np.maximum(gu - fu, 1), 0, 1) * r.uniform(0.2, 1.0) + r.uniform(0, 0.5))[..., None].clip(0, 1)
+            share = r.uniform(0.4, 1.0) * lid[..., None]
+            new = new * (1 - share) + (above * (1 - t) + below * t) * share
         ball = np.sqrt(np.clip(1 - ((u - 0.5) / 0.6) ** 2, 0, 1))
         rise = np.clip((v - fu) / np.maximum(gu - fu, 1), 0, 1)
         shade = 1 + r.normal(0.0, 0.10) * (ball - 0.5) + r.normal(-0.03, 0.12) * (rise - 0.5) + r.normal(-0.02, 0.08)
         new = new * (1 + (shade - 1) * lid)[..., None]
-        if r.random() < 0.2:                     # make-up
-            new = new * (1 - lid[..., None] * r.uniform(0.1, 0.6)) + any_colour(r) * 0.5 * lid[..., None] * r.uniform(0, 0.5)
+        if r.random() < 0.1:                     # make-up
+            share = r.uniform(0.1, 0.4) * lid[..., None]
+            new = new * (1 - share) + any_colour(r) * 0.6 * share
         noise = r.standard_normal(new.shape[:2]).astype(np.float32)
         new = new + (cv2.GaussianBlur(noise, (0, 0), 0.7) * r.uniform(0, 7) * lid)[..., None]
         if r.random() < 0.5:                     # crease above the lid
-            depth = np.exp(-((v - (fu - r.uniform(0.0, 0.06) * s.d)) / max(0.6, 0.015 * s.d)) ** 2) * w
-            new = new * (1 - r.uniform(0.05, 0.3) * depth)[..., None]
+            depth = np.exp(-((v - (fu - r.uniform(0.0, 0.06) * s.d)) / max(0.7, r.uniform(0.015, 0.035) * s.d)) ** 2) * w
+            new = new * (1 - r.uniform(0.02, 0.2) * depth)[..., None]
     if amount > 0.6 or r.random() < 0.4:         # lash line, curved as the lid; also on half-closed eyes
         thick = max(0.5, r.uniform(0.008, 0.035) * s.d)
         w = np.clip(np.minimum(u + 0.08, 1.08 - u) / 0.12, 0, 1) * np.clip(r.uniform(0.5, 1.3) - 0.3 * u, 0, 1)
@@ -248,11 +252,31 @@ def move_lids(s, side, amount):
 
 
 def close_eyes(s, sides=('left', 'right')):
-    shut = s.rng.uniform(0.9, 1.0)
+    shut = s.rng.uniform(0.94, 1.0)
     for side in sides:
         move_lids(s, side, min(1.0, shut + s.rng.normal(0, 0.02)))
         s.closed[side] = 1.0
     s.tags.append('closed')
+
+
+def transplant(s, side, donor, mesh):
+    """Lays the eye of another picture over this one, fitted by its corners, its colours matched at the rim."""
+    r = s.rng
+    a, b = (np.asarray(p, np.float64)[[UPPER[side][0], UPPER[side][-1]], :2] for p in (mesh, s.p))
+    va, vb = a[1] - a[0], b[1] - b[0]
+    width = np.linalg.norm(vb)
+    turn = complex(*vb) / complex(*va)
+    rot = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    m = np.hstack([rot, (b.mean(0) - rot @ a.mean(0))[:, None]])
+    other = cv2.warpAffine(np.asarray(donor, np.float32), m, (s.w, s.h), borderMode=cv2.BORDER_REPLICATE)
+    t = np.linspace(0, 2 * np.pi, 24, endpoint=False)[:, None]
+    centre = b.mean(0) - s.ey * width * r.uniform(0, 0.08)
+    oval = lambda k: centre + width * k * (r.uniform(0.58, 0.68) * np.cos(t) * s.ex + r.uniform(0.32, 0.4) * np.sin(t) * s.ey)
+    alpha = s.fill(oval(1.0), max(0.8, 0.07 * width))
+    rim = np.clip(s.fill(oval(1.2), 1.0) - s.fill(oval(0.85), 1.0), 0, 1)[..., None]
+    gain = ((s.im * rim).sum((0, 1)) + 50) / ((other * rim).sum((0, 1)) + 50)
+    other = np.clip(other * np.clip(gain, 0.35, 3), 0, 255)
+    s.im = np.asarray(s.im * (1 - alpha[..., None]) + other * alpha[..., None], np.float32)
 
 
 def half_close(s):

@@ -78,11 +78,25 @@ def natural_labels(f, hashes):
     return y
 
 
-def compose(scene, plain=False):
+def borrow_eyes(s, donors, label):
+    """Eyes of another picture, shut or narrow but open, on this face; sometimes one only."""
+    donor, mesh = donors[s.rng.integers(len(donors))]
+    u = s.rng.random()
+    for side in ('left', 'right') if u < 0.8 else ('left',) if u < 0.9 else ('right',):
+        effects.transplant(s, side, donor, mesh)
+        s.closed[side] = label
+    s.tags.append('borrowed')
+
+
+def compose(scene, shut=(), narrow=(), plain=False):
     """Closes eyes and adds occluders at random, in place."""
     r, s = scene.rng, scene
     u = r.random()
-    if u < 0.30:
+    if u < 0.09 and shut:
+        borrow_eyes(s, shut, 1.0)
+    elif u > 0.95 and narrow:
+        borrow_eyes(s, narrow, 0.0)
+    elif u < 0.30:
         effects.close_eyes(s)
     elif u < 0.42:
         effects.close_eyes(s, (('left',), ('right',))[r.integers(2)])
@@ -179,6 +193,9 @@ class Source:
         self.bare = [i for i in use if f['source'][i] != 'with_mask' and known[i]]
         self.special = [i for i in self.bare if np.nansum(self.y[i]) > 0]  # hand-labelled closed or covered
         self.narrow = [i for i in self.bare if min(f['ear'][i]) < 0.17 and np.nanmax(np.append(self.y[i, :2], -1)) == 0]
+        donors = lambda value: [(self.canvas[i], self.mesh[i]) for i in self.bare if (self.y[i, :2] == value).all()
+                                and min(f['ear'][i]) < NARROW and f['presence'][i] > 0.8 and abs(f['yaw'][i]) < 20]
+        self.shut_eyes, self.narrow_eyes = donors(1), donors(0)
         people = {}
         for i in self.bare:
             people.setdefault(f['key'][i], []).append(i)
@@ -188,9 +205,9 @@ class Source:
         r, u = self.rng, self.rng.random()
         if u < 0.04 and self.masked:
             return r.choice(self.masked)
-        if u < 0.07 and self.special:
+        if u < 0.08 and self.special:
             return r.choice(self.special)
-        if u < 0.13 and self.narrow:
+        if u < 0.14 and self.narrow:
             return r.choice(self.narrow)
         return r.choice(self.people[r.integers(len(self.people))]) if u < 0.5 else r.choice(self.bare)
 
@@ -200,7 +217,7 @@ class Source:
         y = self.y[i]
         natural = np.nansum(y) > 0 or np.isnan(y[:2]).any() or self.f['presence'][i] < 0.8 or r.random() < 0.15
         if not natural and min(self.f['ear'][i]) > 0.13:
-            compose(s)
+            compose(s, self.shut_eyes, self.narrow_eyes)
         elif np.nansum(y) == 0 and r.random() < 0.5:
             effects.mask(s, 'face') if r.random() < 0.4 else effects.glasses(s, False)
         drawn = s.labels()
@@ -219,8 +236,7 @@ def ring(a):
     im, lab = mk('im', np.uint8, (a.pool, 112, 112, 3)), mk('lab', np.float32, (a.pool, 6))
     count = mk('count', np.int64, (1,))
     source, start, errors = Source(a.work, 'train', a.seed), time.time(), 0
-    first = int(count[0]) if a.refresh else 0
-    for n in range(first, first + a.pool * a.rounds):
+    for n in range(a.first, a.pool * a.rounds):
         begin = time.time()
         try:
             im[n % a.pool], lab[n % a.pool], _ = source()
@@ -229,11 +245,11 @@ def ring(a):
             if errors < 20:
                 print('skipped:', repr(e), flush=True)
             im[n % a.pool], lab[n % a.pool], _ = source()
-        count[0] = n + 1
+        count[0] = max(n + 1, count[0]) if a.refresh else n + 1
         if a.duty < 1:
             time.sleep((time.time() - begin) * (1 / a.duty - 1))
         if n % 5000 == 4999:
-            print(n + 1, f'{(n + 1 - first) / (time.time() - start):.0f}/s', 'errors', errors, 'mean labels', np.nanmean(lab[:min(n + 1, a.pool)][::7], 0).round(3), flush=True)
+            print(n + 1, f'{(n + 1 - a.first) / (time.time() - start):.0f}/s', 'errors', errors, 'mean labels', np.nanmean(lab[:min(n + 1, a.pool)][::7], 0).round(3), flush=True)
 
 
 def preview(a):
@@ -265,7 +281,8 @@ if __name__ == '__main__':
         p.add_argument('--rounds', type=int, default=1)
         p.add_argument('--duty', type=float, default=1.0)
         p.add_argument('--seed', type=int, default=1)
-        p.add_argument('--refresh', action='store_true')
+        p.add_argument('--refresh', action='store_true', help='keep a ring that is there, overwrite it from slot `first` on')
+        p.add_argument('--first', type=int, default=0)
         p.add_argument('--n', type=int, default=112)
     args = ap.parse_args()
     args.run(args)

@@ -86,7 +86,7 @@ def run(a):
             print(row, flush=True)
             log.write(json.dumps(row) + '\n')
             log.flush()
-        if step % 1000 == 0:
+        if step % 400 == 0:
             torch.save(ema.state_dict(), f'{a.out}/last.pt')
     torch.save(ema.state_dict(), f'{a.out}/final.pt')
 
