@@ -31,7 +31,7 @@ pub const STANDARD: &str = "standard";
 const TEXT: &str = include_str!("../../models/manifest.toml");
 
 /// The project's own files, by their path in the manifest.
-const EMBEDDED: [(&str, &[u8]); 2] = [
+const EMBEDDED: [(&str, &[u8]); 3] = [
     (
         "builtin/builtin_detector_int8.onnx",
         include_bytes!("../../models/builtin/builtin_detector_int8.onnx"),
@@ -40,6 +40,7 @@ const EMBEDDED: [(&str, &[u8]); 2] = [
         "builtin/builtin_embedding_int8.onnx",
         include_bytes!("../../models/builtin/builtin_embedding_int8.onnx"),
     ),
+    ("builtin/face_state.onnx", include_bytes!("../../models/builtin/face_state.onnx")),
 ];
 
 /// Why a pack cannot be used.
@@ -603,7 +604,7 @@ mod tests {
         assert_eq!(standard.embedding.normalisation.order, ChannelOrder::Rgb);
         assert_eq!(standard.detector.confidence_min, 0.6);
         let standard = manifest.pack(STANDARD, None, &shared()).unwrap();
-        assert!(standard.mesh.is_some());
+        assert!(standard.face_state.is_some() && standard.mesh.is_some());
     }
 
     #[test]
@@ -654,13 +655,8 @@ mod tests {
             }
         }
         // An int8 file computes something else than its twin: it would need its own identity.
-        let floats = [
-            "blendshapes",
-            "facemesh",
-            "minifasnet-v1se",
-            "minifasnet-v2",
-            "mobilefacenet",
-        ];
+        let floats =
+            ["blendshapes", "facemesh", "minifasnet-v1se", "minifasnet-v2", "mobilefacenet"];
         assert_eq!(with_alternates, floats);
     }
 
