@@ -5,7 +5,7 @@ Usage: make_test_sets.py --faces DIR --models DIR --out DIR [--split test|val] [
   OUT/bona-fide                                    as they are, one face, eyes open, nothing covered
   OUT/bona-fide-hard/{spectacles,chin-mask,half-closed,narrow-eyes}  drawn, drawn, drawn, real
   OUT/refused/EYES_CLOSED/{warped,real}
-  OUT/refused/FACE_IS_OCCLUDED/{mask-real,mask-drawn,scarf,sunglasses-drawn,sunglasses-real,hand,object}
+  OUT/refused/FACE_IS_OCCLUDED/{mask-real,mask-drawn,scarf,sunglasses-drawn,sunglasses-real,hand,object,other-real}
 
 `drawn` and `warped` are made by effects.py, `real` are pictures labelled by hand (labels/*.csv). No
 picture is made larger. File names are hashes, never people. The result depends on nothing but the

@@ -1,4 +1,4 @@
-"""The network: dense 3x3 convolutions, about 30 MMAC, under 250 thousand parameters."""
+"""The network: dense 3x3 convolutions, 28 MMAC, 223 thousand parameters."""
 import torch
 from torch import nn
 
