@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use facelatch::eval::distribution::clopper_pearson;
+use facelatch::face::cues::SCORE_MIN;
 use facelatch::face::cues::moire::moire;
 use facelatch::face::cues::surround::surround;
 use facelatch::face::liveness::ImageRules;
@@ -22,8 +23,8 @@ use facelatch::recognition::Recognizer;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// The operating points that design note 0005 proposes, and that of the standard pack.
-const LIMITS: [(&str, f32); 3] = [("pad", 0.5), ("moire", 0.5), ("surround", 0.5)];
+/// The operating points: that of the detectors in the standard pack, and the cues'.
+const LIMITS: [(&str, f32); 3] = [("pad", 0.5), ("moire", SCORE_MIN), ("surround", SCORE_MIN)];
 
 /// The scores of [`LIMITS`], in their order; none where a cue cannot judge.
 type Scores = [Option<f32>; 3];

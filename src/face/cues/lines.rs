@@ -37,7 +37,7 @@ const PERSPECTIVE: f32 = 0.13;
 /// Share of the rows of a zone that the map must show.
 const SHOWN_MIN: f32 = 0.8;
 /// Lines that are kept of one side: screen, bezel, case, hand and background fit.
-const LINES_MAX: usize = 16;
+const LINES_MAX: usize = 10;
 /// Samples of a cell along each axis.
 const SAMPLES: f32 = 3.0;
 
@@ -81,7 +81,9 @@ impl Map {
             }
         }
         let share = 1.0 / (4 * per_column * per_row) as f32;
-        luma.iter_mut().for_each(|value| *value *= share);
+        for value in &mut luma {
+            *value *= share;
+        }
         let mut map = Self { columns, rows, luma };
         map.forget_bars();
         Some(map)
@@ -126,6 +128,10 @@ impl Map {
 /// Direction of a step of brightness with growing x.
 const RISING: u8 = 1;
 const FALLING: u8 = 2;
+/// Shifts a direction to the mark of the middle of its edge.
+const MIDDLE: u8 = 2;
+/// Share of a zone by which the edge is followed past it at each end to refine a line.
+const REFINED_MARGIN: f32 = 0.2;
 
 /// Where brightness steps along x, each step drawn three cells wide.
 pub struct Edges {
@@ -199,7 +205,10 @@ impl Edges {
                     continue;
                 }
                 let mark = if here > 0.0 { RISING } else { FALLING };
-                marks[at - 1..=at + 1].iter_mut().for_each(|cell| *cell |= mark);
+                for cell in &mut marks[at - 1..=at + 1] {
+                    *cell |= mark;
+                }
+                marks[at] |= mark << MIDDLE;
             }
         }
         Self { columns, rows, marks }
@@ -240,7 +249,34 @@ impl Edges {
                 }
             }
         }
-        distinct(found)
+        let mut lines = distinct(found);
+        for line in &mut lines {
+            self.refine(line, zone);
+        }
+        lines
+    }
+
+    /// Moves a line onto the middle of its edge by least squares: a lean that is off by half a
+    /// step would leave the edge between face and corner.
+    fn refine(&self, line: &mut Line, zone: &Zone) {
+        let margin = REFINED_MARGIN * (zone.to - zone.from);
+        let (mut n, mut sy, mut sx, mut syy, mut sxy) = (0.0f32, 0.0, 0.0, 0.0, 0.0);
+        for row in self.rows_between(zone.from - margin, zone.to + margin) {
+            let y = row as f32 - line.pivot;
+            let near = line.x(row as f32).round();
+            let middle = [0.0, -1.0, 1.0, -2.0, 2.0].map(|dx| near + dx).into_iter().find(|x| {
+                let inside = *x >= 0.0 && *x < self.columns as f32;
+                inside && self.marks[row * self.columns + *x as usize] & (line.step << MIDDLE) != 0
+            });
+            if let Some(x) = middle {
+                (n, sy, sx, syy, sxy) = (n + 1.0, sy + y, sx + x, syy + y * y, sxy + x * y);
+            }
+        }
+        let spread = n * syy - sy * sy;
+        if spread > 0.0 {
+            line.lean = (n * sxy - sx * sy) / spread;
+            line.at = (sx - line.lean * sy) / n;
+        }
     }
 
     fn hits(&self, at: f32, lean: f32, pivot: f32, rows: std::ops::Range<usize>) -> [u32; 2] {
@@ -250,7 +286,7 @@ impl Edges {
             let x = (at + lean * (y as f32 - pivot)).clamp(0.0, last);
             let mark = self.marks[y * self.columns + (x + 0.5) as usize];
             hits[0] += u32::from(mark & RISING);
-            hits[1] += u32::from(mark & FALLING) / u32::from(FALLING);
+            hits[1] += u32::from(mark & FALLING != 0);
         }
         hits
     }

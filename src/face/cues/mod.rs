@@ -1,4 +1,11 @@
-//! Cheap cues about presentation attacks.
+//! Cheap cues about presentation attacks that stand beside the trained detectors.
+//!
+//! [`moire`] looks for the pixel grid of a screen or the raster of a print on the face, and
+//! [`surround`] for the border of a phone, a tablet or a sheet around it; each answers a score from
+//! 0 to 1, the greater the better, or `None` where it cannot judge. [`motion`] compares frames.
+//! They were chosen so that they nearly never refuse a bona fide picture; what they find, what they
+//! do not and what it costs is in docs/design/0005-attack-cues.md.
+
 pub mod lines;
 pub mod moire;
 pub mod motion;
@@ -26,6 +33,9 @@ impl Span {
     }
 }
 
+/// A score at least this high passes: each cue puts its own limit here.
+pub const SCORE_MIN: f32 = 0.5;
+
 #[cfg(test)]
 pub mod drawn {
     //! Pictures and faces for the tests of the cues.
@@ -36,6 +46,7 @@ pub mod drawn {
     use crate::face::image::Image;
 
     /// A picture by the colour at each place.
+    #[allow(clippy::missing_panics_doc, reason = "it cannot fail, and only tests draw")]
     pub fn picture(width: u32, height: u32, colour: impl Fn(f32, f32) -> [f32; 3]) -> Image {
         let pixel = |at: u32| {
             let rgb = colour((at % width) as f32, (at / width) as f32);

@@ -17,6 +17,10 @@ use crate::face::image::Image;
 /// Pixels of a signature along each axis: 576 pixels give the mean of their noise to 3 %, and
 /// copying them takes microseconds.
 const SIDE: usize = 24;
+/// Frames whose greatest [`difference`], in grey levels, stays below this repeat one picture: a
+/// JPEG file that is encoded again differs by up to 0.014 from itself, a face that holds still
+/// under noise of one grey level by 0.026 or more (design note 0005).
+pub const REPEATED_MAX: f32 = 0.02;
 /// Where the landmarks lie in a signature: from brow to chin, without background.
 const LANDMARKS: [Point; 5] = [
     Point::new(6.0, 7.0),

@@ -1,6 +1,6 @@
 //! The two-dimensional Fourier transform of a square window whose side is a power of two.
 //!
-//! Radix 2, in place, single precision: 256 transforms of 128 values take 0.2 ms, which does not
+//! Radix 2, in place, single precision: a window of 128 by 128 takes 0.2 ms, which does not
 //! earn a dependency.
 
 use std::f32::consts::PI;
@@ -25,16 +25,12 @@ impl Plan {
         Self { side, factors: (0..side / 2).map(factor).collect() }
     }
 
-    /// Transforms the rows and the columns of `side * side` values.
+    /// Transforms `side * side` values in both directions. Frequencies along x come out as rows
+    /// and those along y as columns: the one transposition that would undo that is left out.
     pub fn transform(&self, values: &mut [Complex]) {
-        for row in values.chunks_exact_mut(self.side) {
-            self.line(row);
-        }
+        self.columns(values);
         self.transpose(values);
-        for column in values.chunks_exact_mut(self.side) {
-            self.line(column);
-        }
-        self.transpose(values);
+        self.columns(values);
     }
 
     fn transpose(&self, values: &mut [Complex]) {
@@ -45,28 +41,37 @@ impl Plan {
         }
     }
 
-    fn line(&self, line: &mut [Complex]) {
-        let bits = self.side.trailing_zeros();
-        for at in 0..self.side {
+    /// Transforms every column; a step works on whole rows, which the compiler makes vectors of.
+    fn columns(&self, values: &mut [Complex]) {
+        let side = self.side;
+        let bits = side.trailing_zeros();
+        for at in 0..side {
             let mirrored = at.reverse_bits() >> (usize::BITS - bits);
             if at < mirrored {
-                line.swap(at, mirrored);
+                let (upper, lower) = values.split_at_mut(mirrored * side);
+                upper[at * side..][..side].swap_with_slice(&mut lower[..side]);
             }
         }
         let mut half = 1;
-        while half < self.side {
-            let stride = self.side / (2 * half);
-            for block in line.chunks_exact_mut(2 * half) {
-                let (low, high) = block.split_at_mut(half);
-                let factors = self.factors.iter().step_by(stride);
-                for ((a, b), w) in low.iter_mut().zip(high).zip(factors) {
-                    let turned = (b.0 * w.0 - b.1 * w.1, b.0 * w.1 + b.1 * w.0);
-                    *b = (a.0 - turned.0, a.1 - turned.1);
-                    *a = (a.0 + turned.0, a.1 + turned.1);
+        while half < side {
+            for block in values.chunks_exact_mut(2 * half * side) {
+                let (low, high) = block.split_at_mut(half * side);
+                let rows = low.chunks_exact_mut(side).zip(high.chunks_exact_mut(side));
+                let factors = self.factors.iter().step_by(side / (2 * half));
+                for ((low, high), factor) in rows.zip(factors) {
+                    butterflies(low, high, *factor);
                 }
             }
             half *= 2;
         }
+    }
+}
+
+fn butterflies(low: &mut [Complex], high: &mut [Complex], (re, im): Complex) {
+    for (a, b) in low.iter_mut().zip(high) {
+        let turned = (b.0 * re - b.1 * im, b.0 * im + b.1 * re);
+        *b = (a.0 - turned.0, a.1 - turned.1);
+        *a = (a.0 + turned.0, a.1 + turned.1);
     }
 }
 
@@ -90,7 +95,7 @@ mod tests {
                     re += value.0 * cos - value.1 * sin;
                     im += value.0 * sin + value.1 * cos;
                 }
-                let (found_re, found_im) = found[v * SIDE + u];
+                let (found_re, found_im) = found[u * SIDE + v];
                 assert!((found_re - re).abs() < 1e-3 && (found_im - im).abs() < 1e-3, "{u} {v}");
             }
         }
