@@ -8,15 +8,12 @@
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::face::cues::motion::REPEATED_MAX;
 use crate::face::cues::motion::Signature;
 use crate::face::cues::motion::difference;
 use crate::face::liveness::Cue;
 use crate::face::liveness::Finding;
 
-/// Mean difference of two frames in grey levels below which nothing has changed. Equal pictures
-/// with equal landmarks differ by 0, the same picture encoded anew by a tenth; the quietest of
-/// sensors by more than half a level.
-pub const CHANGE_MIN: f32 = 0.25;
 /// Time without a change after which a face counts as frozen. Cameras repeat frames when they cannot
 /// keep their rate, but not for that long.
 pub const STILL_TIME_MAX: Duration = Duration::from_secs(1);
@@ -39,7 +36,7 @@ impl Stillness {
             .last
             .as_ref()
             .zip(signature)
-            .is_some_and(|(last, latest)| difference(last, latest) < CHANGE_MIN);
+            .is_some_and(|(last, latest)| difference(last, latest) < REPEATED_MAX);
         if unchanged {
             self.frames = self.frames.saturating_add(1);
         } else {
