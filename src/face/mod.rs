@@ -8,6 +8,7 @@ pub mod alignment;
 pub mod comparison;
 pub mod crop;
 pub mod detection;
+pub mod eyes;
 pub mod geometry;
 pub mod image;
 pub mod liveness;

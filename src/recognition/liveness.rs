@@ -7,6 +7,7 @@
 use crate::face::crop::attack_window;
 use crate::face::detection::Detection;
 use crate::face::detection::main_face;
+use crate::face::eyes::EyeRatio;
 use crate::face::image::Image;
 use crate::face::liveness::Cue;
 use crate::face::liveness::Finding;
@@ -64,11 +65,16 @@ struct StateNetwork {
     covered_min: f32,
 }
 
+/// Tells how open the person's own eyes are, if the person is known; asked at most once, and only
+/// when the eyes would count as closed.
+pub type OwnEyes<'a> = &'a dyn Fn() -> Option<EyeRatio>;
+
 /// The face that is checked, and the rules for it.
 struct Subject<'a> {
     image: &'a Image,
     face: &'a Detection,
     rules: &'a ImageRules,
+    own_eyes: OwnEyes<'a>,
 }
 
 /// What has been found out so far.
@@ -109,6 +115,7 @@ impl LivenessChecker {
         rules: &ImageRules,
         image: &Image,
         faces: &[Detection],
+        own_eyes: OwnEyes<'_>,
     ) -> LivenessReport {
         if self.attack_detectors.is_empty() {
             return LivenessReport::refused(LivenessReason::LicenseError);
@@ -120,14 +127,27 @@ impl LivenessChecker {
             return LivenessReport::refused(LivenessReason::FaceNotFound);
         };
         let mut found = Found::default();
-        let failed = self.measure(&Subject { image, face, rules }, &mut found).err();
+        let failed = self.measure(&Subject { image, face, rules, own_eyes }, &mut found).err();
         let report = LivenessReport::of(found.findings, found.pose);
         // A stage that broke leaves nothing to judge by, whatever the others found.
         LivenessReport { failure: failed.or(report.failure), ..report }
     }
 
+    /// How open the eyes are in a picture that a person is enrolled with. `None` when the pack has
+    /// no use for it, a network cannot tell, or the eyes count as closed: what is shut must never
+    /// become the measure of open. An enrolment does not fail for want of it.
+    pub fn open_eyes(&mut self, image: &Image, face: &Detection) -> Option<EyeRatio> {
+        let (state, mesh) = (self.state.as_mut()?, self.mesh.as_mut()?);
+        if self.attack_detectors.is_empty()
+            || state.read(image, face).ok()?.open() < 1.0 - state.eyes_closed_min
+        {
+            return None;
+        }
+        EyeRatio::of(mesh.read(image, face).map_err(broken).ok()??.eye_ratios)
+    }
+
     fn measure(&mut self, subject: &Subject, found: &mut Found) -> Result<(), LivenessReason> {
-        let Subject { image, face, rules } = *subject;
+        let Subject { image, face, rules, own_eyes } = *subject;
         let state = self.state.as_mut().map(|network| network.read(image, face)).transpose()?;
         let mut second_look = SecondLook { network: self.mesh.as_mut(), subject, reading: None };
         let estimate = state.map_or_else(|| pose::estimate(&face.landmarks), |s| Some(s.pose));
@@ -141,8 +161,9 @@ impl LivenessChecker {
         if let (Some(state), Some(network)) = (state, &self.state) {
             let limit = 1.0 - network.eyes_closed_min;
             let mut open = state.open();
-            if open < limit && second_look.reading()?.is_some_and(|reading| !are_closed(&reading)) {
-                // Two networks disagree: in doubt the eyes are open, but only just.
+            if open < limit && second_look.reading()?.is_some_and(|r| !are_closed(&r, own_eyes)) {
+                // Two networks disagree, or the person's eyes are as narrow when they are open: in
+                // doubt the eyes are open, but only just.
                 open = limit;
             }
             let limit_uncovered = 1.0 - network.covered_min;
@@ -193,10 +214,12 @@ fn is_doubtful(estimate: Option<Pose>, angle_deg_max: f32) -> bool {
     })
 }
 
-/// Whether the mesh agrees that the eyes are closed: both, and by shape as well as by expression.
-fn are_closed(reading: &MeshReading) -> bool {
+/// Whether the mesh agrees that the eyes are closed: both, by shape as well as by expression, and by
+/// the measure of the person's own open eyes, where known.
+fn are_closed(reading: &MeshReading, own_eyes: OwnEyes<'_>) -> bool {
     reading.eye_ratios.iter().all(|ratio| *ratio < EYE_RATIO_CLOSED_MAX)
         && reading.blink.iter().all(|blink| *blink > BLINK_CLOSED_MIN)
+        && own_eyes().is_none_or(|own| own.allows_closed(reading.eye_ratios))
 }
 
 impl Found {
