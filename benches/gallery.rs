@@ -61,6 +61,7 @@ fn person(number: usize, template: Template) -> Arc<Person> {
         name: format!("Person number {number}"),
         metadata: BTreeMap::new(),
         storage: FaceStorageType::NoStorage,
+        eye_ratio: None,
         references: vec![Reference { template, model: model() }],
         created: UtcTime::from_millis(0),
         updated: UtcTime::from_millis(0),

@@ -12,6 +12,8 @@ use std::sync::mpsc;
 use api_support::{Answer, Bench, LAN, WAN, enrolment, face, jpeg, picture_base64, request};
 use facelatch::config::MetricsAccess;
 use facelatch::face::liveness::LivenessReason;
+use facelatch::gallery::names::{CollectionName, PersonId};
+use facelatch::inference::Pack;
 use facelatch::picture;
 use facelatch::recognition::pool::Lane;
 use facelatch::recognition::scripted::{self, Face, Kind, ScriptedLoader};
@@ -303,6 +305,91 @@ fn liveness_reasons_reach_the_caller() {
         "collection_name": "staff", "face_base_64": face(1), "check_liveness": true,
     });
     assert_eq!(bench.call("POST /face-search", &search).ok()[0]["person_id"], "p1");
+}
+
+/// A service with a face mesh, and how its four ways of knowing a person answer to a picture of
+/// person 240, who has narrow eyes and is enrolled as `p240`.
+fn answers_to_known_eyes(pack: &Pack, picture: &str) -> [Answer; 4] {
+    let bench = Bench::with_pack(pack);
+    bench.collection("staff", &[240]);
+    let live = json!({"face_base_64": picture, "check_liveness": true});
+    let search = with(&live, json!({"collection_name": "staff"}));
+    let lenient = with(&search, json!({"min_similarity_score": 0.0}));
+    let compare = with(&live, json!({"ref_face_base_64": face(240)}));
+    let update = with(&enrolment("staff", 240), live);
+    [
+        bench.call("POST /face-search", &search),
+        bench.call("POST /face-search", &lenient),
+        bench.call("POST /compare", &compare),
+        bench.call("PUT /person", &update),
+    ]
+}
+
+#[test]
+fn narrow_eyes_are_judged_by_their_own_measure_where_the_person_is_known() {
+    let pack = scripted::pack_with_mesh();
+    let of = |kind, person| picture_base64(&[Face { kind, ..Face::live(person) }]);
+    let [search, lenient, compare, update] =
+        answers_to_known_eyes(&pack, &of(Kind::Squinting, 240));
+    assert_eq!(search.ok()[0]["person_id"], "p240");
+    assert_eq!(lenient.ok()[0]["person_id"], "p240");
+    assert_eq!(compare.ok()["is_match"], true);
+    update.ok();
+    for answer in answers_to_known_eyes(&pack, &of(Kind::Asleep, 240)) {
+        refused(&answer, 422, "ERR_LIVENESS_ERROR");
+        assert_eq!(answer.json["metadata"]["code"], "EYES_CLOSED");
+    }
+    // A stranger, whom a search for anybody at all does not make known.
+    let answers = answers_to_known_eyes(&pack, &of(Kind::Squinting, 9));
+    for answer in &answers[..3] {
+        refused(answer, 422, "ERR_LIVENESS_ERROR");
+        assert_eq!(answer.json["metadata"]["code"], "EYES_CLOSED");
+    }
+}
+
+#[test]
+fn a_failed_liveness_check_does_not_tell_whether_the_person_is_known() {
+    let strict = Pack { pad_score_min: 0.999, ..scripted::pack_with_mesh() };
+    let picture = |person| picture_base64(&[Face { kind: Kind::Squinting, ..Face::live(person) }]);
+    let stranger = answers_to_known_eyes(&strict, &picture(9));
+    for (known, stranger) in answers_to_known_eyes(&strict, &picture(240)).iter().zip(stranger) {
+        refused(known, 422, "ERR_LIVENESS_ERROR");
+        assert_eq!(known.json["metadata"], json!({"code": "EYES_CLOSED"}));
+        assert_eq!(known.json["metadata"], stranger.json["metadata"]);
+    }
+}
+
+#[test]
+fn how_open_the_eyes_of_people_are_is_kept_and_told_to_nobody() {
+    let bench = Bench::with_pack(&scripted::pack_with_mesh());
+    bench.collection("staff", &[240]);
+    let shut = picture_base64(&[Face { kind: Kind::Asleep, ..Face::live(2) }]);
+    let items = [
+        json!({"person_id": "bulk", "person_name": "B", "face_base_64": face(1)}),
+        json!({"person_id": "shut", "person_name": "S", "face_base_64": shut}),
+    ];
+    let bulk =
+        json!({"collection_name": "staff", "face_storage_type": "NoStorage", "persons": items});
+    assert_eq!(bench.call("PUT /persons", &bulk).ok(), json!([]));
+    let staff = CollectionName::new("staff").unwrap();
+    let kept = |id: &str| {
+        let member = bench.roster.person(&staff, &PersonId::new(id).unwrap()).unwrap();
+        member.eye_ratio.map(|ratio| (ratio.value() * 100.0).round() as u32)
+    };
+    assert_eq!([kept("p240"), kept("bulk"), kept("shut")], [Some(17), Some(30), None]);
+    let told = [
+        bench.call("PUT /person", &enrolment("staff", 240)),
+        bench.call("GET /person?collection_name=staff&person_id=p240", &json!({})),
+        bench.call("GET /persons?collection_name=staff", &json!({})),
+        bench.call(
+            "POST /face-search",
+            &json!({"collection_name": "staff", "face_base_64": face(240)}),
+        ),
+    ];
+    for answer in told {
+        let json = answer.ok().to_string();
+        assert!(json.contains("p240") && !json.contains("eye"), "{json}");
+    }
 }
 
 #[test]

@@ -262,6 +262,7 @@ fn enrolment(id: &str, template: Template) -> anyhow::Result<Enrolment> {
         metadata: std::collections::BTreeMap::new(),
         storage: FaceStorageType::NoStorage,
         template,
+        eye_ratio: None,
         image: ImageChange::Remove,
         mode: EnrolmentMode::Replace,
     })
@@ -280,6 +281,7 @@ fn synthetic_gallery(pack: &Pack, persons: usize) -> Gallery {
                 metadata: std::collections::BTreeMap::new(),
                 storage: FaceStorageType::NoStorage,
                 references: vec![Reference { template, model: info.embedding_model.clone() }],
+                eye_ratio: None,
                 created: UtcTime::from_millis(0),
                 updated: UtcTime::from_millis(0),
             })

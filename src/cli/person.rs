@@ -352,6 +352,7 @@ mod tests {
             metadata: BTreeMap::new(),
             storage: FaceStorageType::StoreFullImage,
             references: vec![Reference { template, model: EmbeddingModelId("m".to_string()) }],
+            eye_ratio: None,
             created: UtcTime::from_millis(0),
             updated: UtcTime::from_millis(0),
         })

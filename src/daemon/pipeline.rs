@@ -11,6 +11,7 @@
 pub mod analysis;
 pub mod journal;
 pub mod notice;
+pub mod people;
 pub mod status;
 
 use std::{sync::Arc, time::Duration};
@@ -35,11 +36,10 @@ use crate::daemon::pipeline::analysis::SeenFace;
 use crate::daemon::pipeline::analysis::analyse;
 use crate::daemon::pipeline::journal::Journal;
 use crate::daemon::pipeline::notice::Notice;
-use crate::daemon::pipeline::notice::Recognised;
 use crate::daemon::pipeline::notice::Writer;
+use crate::daemon::pipeline::people::People;
+use crate::daemon::pipeline::people::Recognised;
 use crate::daemon::pipeline::status::PipelineStatus;
-use crate::gallery::Gallery;
-use crate::gallery::ranking::SearchOptions;
 use crate::recognition::RecognitionError;
 use crate::recognition::pool::Lane;
 use crate::recognition::pool::PoolError;
@@ -128,7 +128,6 @@ pub struct Pipeline {
     parts: PipelineParts,
     attempts: Attempts,
     check: LivenessCheck,
-    search: SearchOptions,
     writer: Writer,
     status: Arc<PipelineStatus>,
 }
@@ -142,7 +141,6 @@ impl Pipeline {
             (true, true) => (LivenessCheck::Run, LivenessPolicy::Required),
             (true, false) => (LivenessCheck::Skip, LivenessPolicy::Required),
         };
-        let threshold = info.score_map.cosine(parts.camera.min_similarity_score);
         let status = Arc::new(PipelineStatus::new(&parts.camera.name));
         if policy == LivenessPolicy::Required && check == LivenessCheck::Skip {
             let problem = format!(
@@ -158,7 +156,6 @@ impl Pipeline {
         Self {
             attempts: Attempts::new(options),
             check,
-            search: SearchOptions::for_score(threshold, 1),
             writer: Writer::new(&parts.camera, Arc::clone(&parts.boot)),
             status,
             parts,
@@ -200,10 +197,11 @@ impl Pipeline {
             self.status.count_stale();
             return Ok(Turn::Stale);
         }
-        let gallery = self.gallery()?;
-        let faces = self.analyse(&frame)?;
+        let known = self.people()?;
+        let faces = self.analyse(&frame, known.clone())?;
         drop(frame);
-        let people = self.search(&gallery, &faces);
+        let best = |face: &SeenFace| known.best(face.template.as_ref()?);
+        let people: Vec<_> = faces.iter().map(best).collect();
         let outcomes = self.attempts.observe(captured, &observations(&faces, &people));
         let (now, events) = (self.parts.clock.now(), outcomes.len());
         if !faces.is_empty() {
@@ -215,35 +213,26 @@ impl Pipeline {
         Ok(Turn::Judged { faces: faces.len(), events })
     }
 
-    fn gallery(&self) -> Result<Arc<Gallery>, PipelineError> {
-        let collection = &self.parts.camera.collection;
-        self.parts.roster.gallery(collection).ok_or_else(|| PipelineError::NoCollection {
-            camera: self.parts.camera.name.clone(),
+    fn people(&self) -> Result<People, PipelineError> {
+        let CameraConfig { name, collection, min_similarity_score: least, .. } = &self.parts.camera;
+        let gallery = self.parts.roster.gallery(collection);
+        let gallery = gallery.ok_or_else(|| PipelineError::NoCollection {
+            camera: name.clone(),
             collection: collection.to_string(),
-        })
+        })?;
+        Ok(People { gallery, map: self.parts.pool.info().score_map.clone(), least: *least })
     }
 
-    fn analyse(&self, frame: &Frame) -> Result<Vec<SeenFace>, PipelineError> {
+    fn analyse(&self, frame: &Frame, known: People) -> Result<Vec<SeenFace>, PipelineError> {
         let image = frame.to_image().map_err(|error| PipelineError::Pixels {
             camera: self.parts.camera.name.clone(),
             error,
         })?;
         let check = self.check;
-        let job = move |recognizer: &mut _| analyse(recognizer, &image, check);
-        Ok(self.parts.pool.run_blocking(Lane::Camera, job)??)
-    }
-
-    /// The best candidate over the threshold for each face.
-    fn search(&self, gallery: &Gallery, faces: &[SeenFace]) -> Vec<Option<Recognised>> {
-        let least = self.parts.camera.min_similarity_score;
-        let map = &self.parts.pool.info().score_map;
-        let best = |face: &SeenFace| {
-            let candidates = gallery.search(face.template.as_ref()?, self.search);
-            let best = candidates.into_iter().next()?;
-            let score = map.score(best.cosine);
-            (score >= least).then_some(Recognised { member: best.person, score })
+        let job = move |recognizer: &mut _| {
+            analyse(recognizer, &image, check, &|template| known.own_eyes(template))
         };
-        faces.iter().map(best).collect()
+        Ok(self.parts.pool.run_blocking(Lane::Camera, job)??)
     }
 
     fn report(
@@ -308,8 +297,10 @@ mod tests {
     use crate::daemon::pipeline::journal::{EVENTS_WAITING_MAX, JournalWriter, journal};
     use crate::daemon::snapshot::SnapshotSources;
     use crate::face::comparison::Score;
+    use crate::face::eyes::EyeRatio;
     use crate::face::image::Image;
     use crate::face::liveness::Cue;
+    use crate::face::template::Template;
     use crate::gallery::names::{CollectionName, PersonId};
     use crate::gallery::person::FaceStorageType;
     use crate::inference::Pack;
@@ -336,6 +327,19 @@ mod tests {
     impl Bus for Recorder {
         fn offer(&self, event: Event) {
             self.0.lock().unwrap().push(event);
+        }
+    }
+
+    fn staffer(person: u8) -> Enrolment {
+        Enrolment {
+            id: PersonId::new(&format!("P{person}")).unwrap(),
+            name: format!("Person {person}"),
+            metadata: BTreeMap::from([("team".to_string(), "7".to_string())]),
+            storage: FaceStorageType::NoStorage,
+            template: Template::from_embedding(&embedding_of(person)).unwrap(),
+            eye_ratio: None,
+            image: ImageChange::Keep,
+            mode: EnrolmentMode::Replace,
         }
     }
 
@@ -406,16 +410,7 @@ mod tests {
         fn staffed(self) -> Self {
             let staff = CollectionName::new("staff").unwrap();
             self.roster.create_collection(&staff).unwrap();
-            let enrolments = (1..=3_u8).map(|person| Enrolment {
-                id: PersonId::new(&format!("P{person}")).unwrap(),
-                name: format!("Person {person}"),
-                metadata: BTreeMap::from([("team".to_string(), "7".to_string())]),
-                storage: FaceStorageType::NoStorage,
-                template: crate::face::template::Template::from_embedding(&embedding_of(person))
-                    .unwrap(),
-                image: ImageChange::Keep,
-                mode: EnrolmentMode::Replace,
-            });
+            let enrolments = (1..=3).map(staffer);
             self.roster.enrol(&staff, enrolments.collect()).unwrap();
             self
         }
@@ -540,6 +535,30 @@ mod tests {
         assert_eq!(rig.types(), [EventType::Denied]);
         assert_eq!(rig.events()[0].reason, Some(Reason::OffPose));
         assert_eq!(rig.events()[0].person.clone().unwrap().id, "P1");
+    }
+
+    #[test]
+    fn narrow_eyes_open_the_door_to_whom_they_belong() {
+        let squinting = |person| Face { kind: Kind::Squinting, ..Face::live(person) };
+        for (person, ratio, expected) in [
+            (1, Some(0.17), EventType::Match),
+            (1, Some(0.3), EventType::Denied),
+            (1, None, EventType::Denied),
+            (9, Some(0.17), EventType::UnknownFace),
+        ] {
+            let pack = scripted::pack_with_mesh();
+            let mut rig = Rig::with(true, &pack, &ScriptedLoader::default()).staffed();
+            let staff = CollectionName::new("staff").unwrap();
+            let enrolment = Enrolment { eye_ratio: ratio.and_then(EyeRatio::new), ..staffer(1) };
+            rig.roster.enrol(&staff, vec![enrolment]).unwrap();
+            rig.show(60, &[squinting(person)]);
+            assert_eq!(rig.types(), [expected], "{person} {ratio:?}");
+            if expected == EventType::Denied {
+                assert_eq!(rig.events()[0].reason, Some(Reason::EyesClosed));
+            }
+            let told = serde_json::to_string(&rig.events()).unwrap();
+            assert!(!told.contains("ratio"), "{told}");
+        }
     }
 
     #[test]

@@ -162,13 +162,19 @@ impl Mesh {
     }
 }
 
-/// The network's answer about a face that looks straight ahead, for tests; points that have no part
-/// in the pose lie in the corner.
-#[cfg(test)]
-pub fn frontal_values() -> Vec<f32> {
+/// The network's answer about a face that looks straight ahead with eyes of this aspect ratio, for
+/// tests and scripted networks; points that have no part in pose or eyes lie in the corner.
+pub fn frontal_values(eye_ratio: f32) -> Vec<f32> {
     let mut points = vec![[0.0f32; 3]; POINTS];
     for (index, place) in shape::points() {
         points[index] = place.map(|value| 128.0 + 90.0 * value as f32);
+    }
+    for [outer, upper_a, upper_b, inner, lower_b, lower_a] in EYES {
+        let [[x, y, z], [inner_x, inner_y, _]] = [points[outer], points[inner]];
+        let width = Point::new(x, y).distance(Point::new(inner_x, inner_y));
+        let lid = |sign: f32| [x.midpoint(inner_x), y + sign * eye_ratio * width / 2.0, z];
+        (points[upper_a], points[upper_b]) = (lid(-1.0), lid(-1.0));
+        (points[lower_a], points[lower_b]) = (lid(1.0), lid(1.0));
     }
     points.into_iter().flatten().collect()
 }

@@ -9,6 +9,7 @@ pub mod comparison;
 pub mod crop;
 pub mod cues;
 pub mod detection;
+pub mod eyes;
 pub mod geometry;
 pub mod image;
 pub mod liveness;

@@ -226,6 +226,7 @@ mod tests {
 
     use super::*;
     use crate::clock::UtcTime;
+    use crate::face::eyes::EyeRatio;
     use crate::gallery::person::FaceStorageType;
 
     const DIMENSION: usize = 6;
@@ -249,6 +250,7 @@ mod tests {
             metadata: BTreeMap::from([("key".to_string(), id.to_uppercase())]),
             storage: FaceStorageType::NoStorage,
             references,
+            eye_ratio: EyeRatio::new(0.25),
             created: UtcTime::from_millis(1),
             updated: UtcTime::from_millis(2),
         })

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UtcTime;
+use crate::face::eyes::EyeRatio;
 use crate::face::template::Template;
 use crate::gallery::names::PersonId;
 
@@ -49,6 +50,8 @@ pub struct Person {
     pub storage: FaceStorageType,
     /// 1 to 16 reference faces, oldest first.
     pub references: Vec<Reference>,
+    /// The person's own open eyes, if a picture of an enrolment told; of several the widest.
+    pub eye_ratio: Option<EyeRatio>,
     /// Time of the first enrolment.
     pub created: UtcTime,
     /// Time of the last change.
@@ -69,6 +72,8 @@ pub struct Member {
     pub storage: FaceStorageType,
     /// Number of reference faces, those of other embedding models included.
     pub references: usize,
+    /// The person's own open eyes, if known.
+    pub eye_ratio: Option<EyeRatio>,
     /// Time of the first enrolment.
     pub created: UtcTime,
     /// Time of the last change.
@@ -87,6 +92,7 @@ impl Member {
             metadata: person.metadata.clone(),
             storage: person.storage,
             references: person.references.len(),
+            eye_ratio: person.eye_ratio,
             created: person.created,
             updated: person.updated,
             stale: positions
@@ -119,6 +125,7 @@ impl Member {
             metadata: self.metadata.clone(),
             storage: self.storage,
             references: references.into_iter().map(|(_, reference)| reference).collect(),
+            eye_ratio: self.eye_ratio,
             created: self.created,
             updated: self.updated,
         }

@@ -10,6 +10,7 @@ use crate::face::cues::moire::moire;
 use crate::face::cues::surround::surround;
 use crate::face::detection::Detection;
 use crate::face::detection::main_face;
+use crate::face::eyes::EyeRatio;
 use crate::face::image::Image;
 use crate::face::liveness::Cue;
 use crate::face::liveness::Finding;
@@ -71,11 +72,16 @@ struct StateNetwork {
     covered_min: f32,
 }
 
+/// Tells how open the person's own eyes are, if the person is known; asked at most once, and only
+/// when the eyes would count as closed.
+pub type OwnEyes<'a> = &'a dyn Fn() -> Option<EyeRatio>;
+
 /// The face that is checked, and the rules for it.
 struct Subject<'a> {
     image: &'a Image,
     face: &'a Detection,
     rules: &'a ImageRules,
+    own_eyes: OwnEyes<'a>,
 }
 
 /// What has been found out so far.
@@ -116,6 +122,7 @@ impl LivenessChecker {
         rules: &ImageRules,
         image: &Image,
         faces: &[Detection],
+        own_eyes: OwnEyes<'_>,
     ) -> LivenessReport {
         if self.attack_detectors.is_empty() {
             return LivenessReport::refused(LivenessReason::LicenseError);
@@ -127,16 +134,30 @@ impl LivenessChecker {
             return LivenessReport::refused(LivenessReason::FaceNotFound);
         };
         let mut found = Found::default();
-        let failed = self.measure(&Subject { image, face, rules }, &mut found).err();
+        let failed = self.measure(&Subject { image, face, rules, own_eyes }, &mut found).err();
         let report = LivenessReport::of(found.findings, found.pose);
         // A stage that broke leaves nothing to judge by, whatever the others found.
         LivenessReport { failure: failed.or(report.failure), ..report }
     }
 
+    /// How open the eyes are in a picture that a person is enrolled with. `None` when the pack has
+    /// no use for it, a network cannot tell, or the eyes count as closed: what is shut must never
+    /// become the measure of open. An enrolment does not fail for want of it.
+    pub fn open_eyes(&mut self, image: &Image, face: &Detection) -> Option<EyeRatio> {
+        let (state, mesh) = (self.state.as_mut()?, self.mesh.as_mut()?);
+        if self.attack_detectors.is_empty()
+            || state.read(image, face).ok()?.open() < 1.0 - state.eyes_closed_min
+        {
+            return None;
+        }
+        EyeRatio::of(mesh.read(image, face).map_err(|error| broken(&error)).ok()??.eye_ratios)
+    }
+
     fn measure(&mut self, subject: &Subject, found: &mut Found) -> Result<(), LivenessReason> {
-        let Subject { image, face, rules } = *subject;
+        let Subject { image, face, rules, own_eyes } = *subject;
         let state = self.state.as_mut().map(|network| network.read(image, face)).transpose()?;
-        let mut second_look = SecondLook { network: self.mesh.as_mut(), subject, reading: None };
+        let mut second_look =
+            SecondLook { network: self.mesh.as_mut(), subject, reading: Reading::NotAsked };
         let estimate = state.map_or_else(|| pose::estimate(&face.landmarks), |s| Some(s.pose));
         found.pose = estimate;
         if is_doubtful(estimate, rules.angle_deg_max) {
@@ -146,16 +167,20 @@ impl LivenessChecker {
             return Ok(());
         }
         if let (Some(state), Some(network)) = (state, &self.state) {
+            let limit_uncovered = 1.0 - network.covered_min;
             let limit = 1.0 - network.eyes_closed_min;
             let mut open = state.open();
-            if open < limit && second_look.reading()?.is_some_and(|reading| !are_closed(&reading)) {
-                // Two networks disagree: in doubt the eyes are open, but only just.
+            if open < limit && second_look.reading()?.is_some_and(|r| !are_closed(&r, own_eyes)) {
+                // Two networks disagree, or the person's eyes are as narrow when they are open: in
+                // doubt the eyes are open, but only just.
                 open = limit;
             }
-            let limit_uncovered = 1.0 - network.covered_min;
-            if !found.add(Finding::new(Cue::Eyes, open, limit))
-                || !found.add(Finding::new(Cue::Uncovered, state.uncovered(), limit_uncovered))
-            {
+            // Behind sunglasses nobody can tell; the next test gives the reason.
+            let eyes_seen = 1.0 - state.eyes_covered >= limit_uncovered;
+            if eyes_seen && !found.add(Finding::new(Cue::Eyes, open, limit)) {
+                return Ok(());
+            }
+            if !found.add(Finding::new(Cue::Uncovered, state.uncovered(), limit_uncovered)) {
                 return Ok(());
             }
         }
@@ -185,18 +210,28 @@ impl LivenessChecker {
 struct SecondLook<'a> {
     network: Option<&'a mut MeshNetwork>,
     subject: &'a Subject<'a>,
-    /// `Some(None)`: the mesh has looked and sees no face.
-    reading: Option<Option<MeshReading>>,
+    reading: Reading,
+}
+
+/// What the mesh has said so far.
+#[derive(Clone, Copy)]
+enum Reading {
+    NotAsked,
+    /// `None`: it sees no face.
+    Known(Option<MeshReading>),
 }
 
 impl SecondLook<'_> {
     /// `None` without a mesh, or when it does not see the face.
     fn reading(&mut self) -> Result<Option<MeshReading>, LivenessReason> {
-        if let (None, Some(network)) = (self.reading, &mut self.network) {
-            let Subject { image, face, .. } = *self.subject;
-            self.reading = Some(network.read(image, face).map_err(broken)?);
+        if let Reading::Known(reading) = self.reading {
+            return Ok(reading);
         }
-        Ok(self.reading.flatten())
+        let Some(network) = &mut self.network else { return Ok(None) };
+        let Subject { image, face, .. } = *self.subject;
+        let reading = network.read(image, face).map_err(|error| broken(&error))?;
+        self.reading = Reading::Known(reading);
+        Ok(reading)
     }
 }
 
@@ -208,10 +243,12 @@ fn is_doubtful(estimate: Option<Pose>, angle_deg_max: f32) -> bool {
     })
 }
 
-/// Whether the mesh lets it pass that the eyes are closed: both, by shape and by expression.
-fn are_closed(reading: &MeshReading) -> bool {
+/// Whether the mesh lets it pass that the eyes are closed: both, by shape, by expression and by the
+/// measure of the person's own open eyes, where known.
+fn are_closed(reading: &MeshReading, own_eyes: OwnEyes<'_>) -> bool {
     reading.eye_ratios.iter().all(|ratio| *ratio < EYE_RATIO_CLOSED_MAX)
         && reading.blink.iter().all(|blink| *blink > BLINK_CLOSED_MIN)
+        && own_eyes().is_none_or(|own| own.allows_closed(reading.eye_ratios))
 }
 
 impl Found {
@@ -238,9 +275,9 @@ impl StateNetwork {
 
     fn read(&mut self, image: &Image, face: &Detection) -> Result<FaceState, LivenessReason> {
         let input = self.aligner.align(image, face).ok_or(LivenessReason::FaceNotFound)?;
-        let outputs = self.model.run(&input).map_err(broken)?;
-        let state = outputs.get("state").map_err(broken)?;
-        FaceState::decode(&state.values).ok_or_else(|| broken(meaningless("six finite numbers")))
+        let outputs = self.model.run(&input).map_err(|error| broken(&error))?;
+        let state = outputs.get("state").map_err(|error| broken(&error))?;
+        FaceState::decode(&state.values).ok_or_else(|| broken(&meaningless("six finite numbers")))
     }
 }
 
@@ -253,14 +290,14 @@ impl AttackDetector {
         let mut planes = Planes { width: side, height: side, values: &mut values };
         resize_into(image, window, (side, side), &PlaneMap::RAW_BGR, &mut planes);
         let input = Tensor { shape: vec![1, 3, side, side], values };
-        let outputs = self.model.run(&input).map_err(broken)?;
-        let logits = outputs.get("logits").map_err(broken)?;
+        let outputs = self.model.run(&input).map_err(|error| broken(&error))?;
+        let logits = outputs.get("logits").map_err(|error| broken(&error))?;
         bona_fide_probability(&logits.values)
-            .ok_or_else(|| broken(meaningless("three finite logits")))
+            .ok_or_else(|| broken(&meaningless("three finite logits")))
     }
 }
 
-fn broken(error: InferenceError) -> LivenessReason {
+fn broken(error: &InferenceError) -> LivenessReason {
     tracing::error!(%error, "attack detection failed");
     LivenessReason::UnknownError
 }

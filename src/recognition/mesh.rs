@@ -145,7 +145,7 @@ mod tests {
     fn frontal() -> Answers {
         let mut expressions = vec![0.0; 52];
         (expressions[9], expressions[10]) = (0.5, 0.25);
-        answers(mesh::frontal_values(), 5.0, expressions)
+        answers(mesh::frontal_values(0.3), 5.0, expressions)
     }
 
     fn network(answers: &Answers) -> MeshNetwork {
@@ -184,6 +184,7 @@ mod tests {
         let found = read(&frontal()).unwrap().unwrap();
         assert!(found.pose.yaw_deg.abs() < 0.1 && found.pose.pitch_deg.abs() < 0.1, "{found:?}");
         assert_eq!(found.blink, [0.25, 0.5]);
+        assert!(found.eye_ratios.iter().all(|ratio| (ratio - 0.3).abs() < 1e-4), "{found:?}");
     }
 
     #[test]
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn a_face_that_is_lost_or_explains_nothing_is_no_reading() {
         let expressions = vec![0.0; 52];
-        let lost = answers(mesh::frontal_values(), -0.1, expressions.clone());
+        let lost = answers(mesh::frontal_values(0.3), -0.1, expressions.clone());
         assert_eq!(read(&lost).unwrap(), None);
         assert_eq!(lost.asked.lock().unwrap().len(), 1, "expressions of nobody are not asked for");
         let flat = answers(vec![1.0; 3 * mesh::POINTS], 5.0, expressions);
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn answers_of_another_form_are_errors() {
-        let (points, expressions) = (mesh::frontal_values(), vec![0.0; 52]);
+        let (points, expressions) = (mesh::frontal_values(0.3), vec![0.0; 52]);
         let mut not_finite = points.clone();
         not_finite[99] = f32::NAN;
         for (what, answers) in [

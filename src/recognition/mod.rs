@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::face::comparison::ScoreMap;
 use crate::face::detection::Detection;
+use crate::face::eyes::EyeRatio;
 use crate::face::image::Image;
 use crate::face::liveness::{ImageRules, LivenessReport};
 use crate::face::template::{Template, TemplateError};
@@ -23,6 +24,7 @@ use crate::gallery::person::EmbeddingModelId;
 use crate::inference::{InferenceError, Model, ModelLoader, Outputs, Pack, Tensor};
 use crate::recognition::aligned::Aligner;
 use crate::recognition::liveness::LivenessChecker;
+use crate::recognition::liveness::OwnEyes;
 
 /// What the rest of the program may know of the models in use.
 #[derive(Clone, Debug)]
@@ -176,10 +178,31 @@ impl Recognizer {
         image: &Image,
         faces: &[Detection],
     ) -> LivenessReport {
+        self.liveness_of_known(rules, image, faces, &|| None)
+    }
+
+    /// As [`Recognizer::liveness_by`], of a face that may be known: eyes that count as closed are
+    /// judged by the person's own as well, which can only excuse them.
+    pub fn liveness_of_known(
+        &mut self,
+        rules: &ImageRules,
+        image: &Image,
+        faces: &[Detection],
+        own_eyes: OwnEyes<'_>,
+    ) -> LivenessReport {
         let start = Instant::now();
-        let report = self.liveness.check(rules, image, faces);
+        let report = self.liveness.check(rules, image, faces, own_eyes);
         self.times.liveness += start.elapsed();
         report
+    }
+
+    /// How open the eyes are in a picture that a person is enrolled with: the own eyes that a later
+    /// check asks for. `None` when there is no telling, or the eyes are closed.
+    pub fn open_eyes(&mut self, image: &Image, face: &Detection) -> Option<EyeRatio> {
+        let start = Instant::now();
+        let ratio = self.liveness.open_eyes(image, face);
+        self.times.liveness += start.elapsed();
+        ratio
     }
 
     /// The time spent since this was last called.
@@ -212,6 +235,7 @@ pub fn info(pack: &Pack) -> RecognitionInfo {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -388,6 +412,96 @@ mod tests {
             assert_eq!(report.failure, failure, "{faces:?}");
             let scored = matches!(failure, None | Some(LivenessReason::FaceNotLive));
             assert_eq!(report.pad_score.is_some(), scored, "{faces:?}");
+        }
+    }
+
+    fn with_mesh(pack: &Pack, loader: &dyn ModelLoader) -> Recognizer {
+        let mesh = scripted::pack_with_mesh().mesh;
+        Recognizer::load(&Pack { mesh, ..pack.clone() }, loader, 1).unwrap()
+    }
+
+    fn of(kind: Kind, person: u8) -> Face {
+        Face { kind, ..Face::live(person) }
+    }
+
+    /// The check of a face whose own open eyes have this ratio, and how often that was asked for.
+    fn known(recognizer: &mut Recognizer, face: Face, own: Option<f32>) -> (LivenessReport, u32) {
+        let picture = scripted::picture_of(&[face]);
+        let found = recognizer.detect(&picture).unwrap();
+        let asked = Cell::new(0);
+        let own_eyes = || {
+            asked.set(asked.get() + 1);
+            EyeRatio::new(own?)
+        };
+        let rules = &ImageRules::STILL;
+        (recognizer.liveness_of_known(rules, &picture, &found, &own_eyes), asked.get())
+    }
+
+    #[test]
+    fn narrow_eyes_are_closed_only_by_their_own_measure() {
+        use LivenessReason::EyesClosed;
+        let mut recognizer = with_mesh(&scripted::pack(), &ScriptedLoader::default());
+        let squinting = of(Kind::Squinting, 240);
+        for (name, face, own, failure) in [
+            ("a stranger", squinting, None, Some(EyesClosed)),
+            ("narrow eyes", squinting, Some(0.17), None),
+            ("wide eyes", squinting, Some(0.3), Some(EyesClosed)),
+            ("narrow eyes, shut", of(Kind::Asleep, 240), Some(0.17), Some(EyesClosed)),
+            // 0.6 of this would be less than the shut eyes of the picture have.
+            ("shut at the enrolment", of(Kind::Asleep, 240), Some(0.07), Some(EyesClosed)),
+            ("shut at the enrolment, squinting", squinting, Some(0.07), Some(EyesClosed)),
+        ] {
+            let (report, asked) = known(&mut recognizer, face, own);
+            assert_eq!((report.failure, asked), (failure, 1), "{name}");
+        }
+        let (report, asked) = known(&mut scripted::recognizer(), squinting, Some(0.17));
+        let without = (Some(EyesClosed), 0);
+        assert_eq!((report.failure, asked), without, "without a mesh there is nothing to measure");
+    }
+
+    #[test]
+    fn own_open_eyes_relax_no_other_cue_and_never_close_an_eye() {
+        let mut recognizer = with_mesh(&scripted::pack(), &ScriptedLoader::default());
+        for kind in [Kind::Live, Kind::Attack, Kind::Turned, Kind::Masked] {
+            let stranger = liveness(&mut recognizer, &[of(kind, 240)]);
+            for own in [0.0, 0.08, 0.17, 0.3, 1.0] {
+                let found = known(&mut recognizer, of(kind, 240), Some(own));
+                assert_eq!(found, (stranger.clone(), 0), "{kind:?} {own}");
+            }
+        }
+        let strict = Pack { pad_score_min: 0.999, ..scripted::pack() };
+        let mut recognizer = with_mesh(&strict, &ScriptedLoader::default());
+        let (report, _) = known(&mut recognizer, of(Kind::Squinting, 240), Some(0.17));
+        assert_eq!(report.failure, Some(LivenessReason::FaceNotLive));
+        let passed: Vec<_> = report.findings.iter().map(|f| (f.cue, f.pass)).collect();
+        let others = [(Cue::Pose, true), (Cue::Eyes, true), (Cue::Uncovered, true)];
+        assert_eq!(passed, [&others[..], &[(Cue::Pad, false)]].concat());
+    }
+
+    #[test]
+    fn open_eyes_are_measured_at_the_enrolment_unless_they_are_shut() {
+        let open_eyes = |recognizer: &mut Recognizer, face: Face| {
+            let picture = scripted::picture_of(&[face]);
+            let found = recognizer.detect(&picture).unwrap();
+            let ratio = recognizer.open_eyes(&picture, &found[0]);
+            ratio.map(|ratio| (ratio.value() * 1000.0).round() / 1000.0)
+        };
+        let mut recognizer = with_mesh(&scripted::pack(), &ScriptedLoader::default());
+        for (face, ratio) in [
+            (Face::live(1), Some(0.3)),
+            (Face::live(240), Some(0.17)),
+            (of(Kind::Asleep, 240), None),
+            (of(Kind::Squinting, 240), None),
+        ] {
+            assert_eq!(open_eyes(&mut recognizer, face), ratio, "{face:?}");
+        }
+        assert_eq!(open_eyes(&mut scripted::recognizer(), Face::live(1)), None, "no mesh");
+        let unlicensed = Pack { pad: Vec::new(), ..scripted::pack() };
+        let mut recognizer = with_mesh(&unlicensed, &ScriptedLoader::default());
+        assert_eq!(open_eyes(&mut recognizer, Face::live(1)), None, "nothing would use it");
+        for broken in [scripted::FACE_STATE, scripted::MESH, scripted::BLENDSHAPES] {
+            let mut recognizer = with_mesh(&scripted::pack(), &ScriptedLoader::failing(broken));
+            assert_eq!(open_eyes(&mut recognizer, Face::live(1)), None, "{broken}");
         }
     }
 

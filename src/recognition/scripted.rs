@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use crate::face::comparison::ScoreMap;
 use crate::face::image::Image;
+use crate::face::mesh;
 use crate::inference::{
-    ChannelOrder, DetectorSpec, EmbeddingSpec, FaceStateSpec, InferenceError, Model, ModelFile,
-    ModelLoader, Normalisation, Outputs, Pack, PadSpec, Tensor,
+    ChannelOrder, DetectorSpec, EmbeddingSpec, FaceStateSpec, InferenceError, MeshSpec, Model,
+    ModelFile, ModelLoader, Normalisation, Outputs, Pack, PadSpec, Tensor,
 };
 use crate::recognition::Recognizer;
 use crate::recognition::info;
@@ -34,6 +35,23 @@ pub const EMBEDDING: &str = "scripted-embedding";
 pub const FACE_STATE: &str = "scripted-face-state";
 /// The manifest name of the scripted attack detector.
 pub const ATTACK_DETECTOR: &str = "scripted-attack-detector";
+/// The manifest name of the scripted face mesh.
+pub const MESH: &str = "scripted-mesh";
+/// The manifest name of the scripted network of expressions.
+pub const BLENDSHAPES: &str = "scripted-blendshapes";
+
+/// People from this number on have narrow eyes.
+pub const NARROW_EYED_MIN: u8 = 240;
+/// Eye aspect ratio of open eyes, as the scripted mesh sees them.
+pub const EYE_RATIO_OPEN: f32 = 0.3;
+/// Eye aspect ratio of the open eyes of narrow-eyed people.
+pub const EYE_RATIO_NARROW: f32 = 0.17;
+/// Eye aspect ratio of eyes against the sun.
+pub const EYE_RATIO_SQUINTING: f32 = 0.15;
+/// Eye aspect ratio of closed eyes.
+pub const EYE_RATIO_ASLEEP: f32 = 0.05;
+/// How far every eye is blinking: enough to be closed, so that the ratios decide.
+const BLINK: f32 = 0.6;
 
 /// Every channel of a picture where no face is.
 const GROUND: u8 = 96;
@@ -41,7 +59,7 @@ const GROUND: u8 = 96;
 /// blurred by resizing come out in the middle.
 const FACE_RED_MIN: f32 = 150.0;
 /// How far a colour may be from its code and still mean it.
-const COLOUR_TOLERANCE: f32 = 8.0;
+const COLOUR_TOLERANCE: f32 = 5.0;
 /// Smallest face that is found, in canvas pixels.
 const FACE_CANVAS_PX_MIN: usize = 6;
 /// Landmarks as shares of the face box, in the proportions of the aligned face.
@@ -71,12 +89,15 @@ pub enum Kind {
     Turned,
     /// A live person with both eyes closed.
     Asleep,
+    /// A live person whose narrowed eyes the face state network takes for closed.
+    Squinting,
     /// A live person behind a mask.
     Masked,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Live, Kind::Attack, Kind::Turned, Kind::Asleep, Kind::Masked];
+    const ALL: [Kind; 6] =
+        [Kind::Live, Kind::Attack, Kind::Turned, Kind::Asleep, Kind::Squinting, Kind::Masked];
 
     const fn red(self) -> u8 {
         match self {
@@ -84,6 +105,7 @@ impl Kind {
             Kind::Attack => 208,
             Kind::Turned => 184,
             Kind::Asleep => 246,
+            Kind::Squinting => 196,
             Kind::Masked => 166,
         }
     }
@@ -169,17 +191,26 @@ pub fn embedding_of(person: u8) -> Vec<f32> {
     (0..DIMENSION).map(|index| sign(index) / length).collect()
 }
 
+fn file(name: &str, digit: &str) -> ModelFile {
+    ModelFile {
+        name: name.into(),
+        sha256: digit.repeat(64),
+        bytes: Arc::from([]),
+        input: "input".into(),
+    }
+}
+
+/// As [`pack`], with a face mesh.
+pub fn pack_with_mesh() -> Pack {
+    let mesh = MeshSpec { file: file(MESH, "e"), blendshapes: file(BLENDSHAPES, "f") };
+    Pack { mesh: Some(mesh), ..pack() }
+}
+
 /// A complete pack, liveness included. Clear `pad` for a pack without.
 ///
 /// # Panics
 /// Never: the score map is a constant that is in order.
 pub fn pack() -> Pack {
-    let file = |name: &str, digit: &str| ModelFile {
-        name: name.into(),
-        sha256: digit.repeat(64),
-        bytes: Arc::from([]),
-        input: "input".into(),
-    };
     Pack {
         name: "scripted".into(),
         notice: Some("Scripted models for tests: they see coloured rectangles, not faces.".into()),
@@ -234,6 +265,8 @@ impl ModelLoader for ScriptedLoader {
             EMBEDDING => Ok(Box::new(Script(|input| Ok(embed(input))))),
             FACE_STATE => Ok(Box::new(Script(|input| Ok(state(input))))),
             ATTACK_DETECTOR => Ok(Box::new(Script(|input| Ok(judge(input))))),
+            MESH => Ok(Box::new(Script(|input| Ok(points(input))))),
+            BLENDSHAPES => Ok(Box::new(Script(|_| Ok(expressions())))),
             other => Err(InferenceError::Load {
                 model: other.into(),
                 reason: "there is no script of that name".into(),
@@ -382,7 +415,7 @@ fn middle(input: &Tensor, plane: usize) -> f32 {
 fn state(input: &Tensor) -> Outputs {
     let (mut closed, mut covered, mut yaw) = (-6.0, -6.0, 0.0);
     match Kind::of_red(middle(input, 0)) {
-        Some(Kind::Asleep) => closed = 6.0,
+        Some(Kind::Asleep | Kind::Squinting) => closed = 6.0,
         Some(Kind::Masked) => covered = 6.0,
         Some(Kind::Turned) => yaw = 1.0,
         Some(Kind::Live | Kind::Attack) | None => {}
@@ -391,11 +424,37 @@ fn state(input: &Tensor) -> Outputs {
     Outputs(vec![("state".into(), Tensor { shape: vec![1, 6], values })])
 }
 
+/// Answers the mesh of a face that looks straight ahead, its eyes by person and kind.
+fn points(input: &Tensor) -> Outputs {
+    let middle = (mesh::SIDE_PX / 2) * mesh::SIDE_PX + mesh::SIDE_PX / 2;
+    let [red, green, blue] = [0, 1, 2].map(|channel| input.values[middle * 3 + channel] * 255.0);
+    let ratio = match Kind::of_red(red) {
+        Some(Kind::Asleep) => EYE_RATIO_ASLEEP,
+        Some(Kind::Squinting) => EYE_RATIO_SQUINTING,
+        _ if person_of(green, blue) >= NARROW_EYED_MIN => EYE_RATIO_NARROW,
+        _ => EYE_RATIO_OPEN,
+    };
+    let values = mesh::frontal_values(ratio);
+    let points = Tensor { shape: vec![1, 1, 1, values.len()], values };
+    let presence = Tensor { shape: vec![1, 1, 1, 1], values: vec![6.0] };
+    Outputs(vec![("Identity".into(), points), ("Identity_1".into(), presence)])
+}
+
+/// Answers that every eye blinks.
+fn expressions() -> Outputs {
+    let values = vec![BLINK; 52];
+    Outputs(vec![("StatefulPartitionedCall:0".into(), Tensor { shape: vec![52], values })])
+}
+
+/// The person that the 0..255 values of green and blue mean; 16 is the distance between two codes.
+fn person_of(green: f32, blue: f32) -> u8 {
+    let code = |channel: f32| (channel / 16.0) as u8;
+    code(green).min(15) + code(blue).min(15) * 16
+}
+
 /// Answers the template of the person in the middle of the aligned face.
 fn embed(input: &Tensor) -> Outputs {
-    // 16 is the distance between two codes.
-    let channel = |plane: usize| (middle(input, plane) / 16.0) as u8;
-    let person = channel(1).min(15) + channel(2).min(15) * 16;
+    let person = person_of(middle(input, 1), middle(input, 2));
     let embedding = Tensor { shape: vec![1, DIMENSION], values: embedding_of(person) };
     Outputs(vec![("embedding".into(), embedding)])
 }
@@ -413,8 +472,8 @@ fn judge(input: &Tensor) -> Outputs {
         x.abs_diff(canvas.width / 2).pow(2) + y.abs_diff(canvas.height / 2).pow(2)
     });
     let live = match nearest.and_then(|(x, y)| Kind::of_red(canvas.red(x, y))) {
-        Some(Kind::Live | Kind::Turned | Kind::Asleep | Kind::Masked) => [0.0, 6.0, 0.0],
         Some(Kind::Attack) | None => [6.0, 0.0, 0.0],
+        Some(_) => [0.0, 6.0, 0.0],
     };
     Outputs(vec![("logits".into(), Tensor { shape: vec![1, 3], values: live.to_vec() })])
 }
@@ -471,7 +530,7 @@ mod tests {
                 Kind::Live => None,
                 Kind::Attack => Some(LivenessReason::FaceNotLive),
                 Kind::Turned => Some(LivenessReason::FaceAngleTooLarge),
-                Kind::Asleep => Some(LivenessReason::EyesClosed),
+                Kind::Asleep | Kind::Squinting => Some(LivenessReason::EyesClosed),
                 Kind::Masked => Some(LivenessReason::FaceIsOccluded),
             };
             assert_eq!(report.failure, expected, "{person}");

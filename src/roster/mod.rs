@@ -22,6 +22,7 @@ use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::clock::UtcTime;
+use crate::face::eyes::EyeRatio;
 use crate::face::template::Template;
 use crate::gallery::Gallery;
 use crate::gallery::names::CollectionName;
@@ -88,6 +89,8 @@ pub struct Enrolment {
     pub storage: FaceStorageType,
     /// The face.
     pub template: Template,
+    /// How open the eyes are in the picture, if that could be told.
+    pub eye_ratio: Option<EyeRatio>,
     /// The picture to keep, already in the form of `storage`.
     pub image: ImageChange,
     /// Append to the reference faces of an existing person instead of replacing them.
@@ -404,9 +407,11 @@ impl Roster {
         now: UtcTime,
     ) -> Result<Person, RosterError> {
         let created = present.as_ref().map_or(now, |person| person.created);
-        let mut references = match (enrolment.mode, present) {
-            (EnrolmentMode::AddFace, Some(present)) => present.references,
-            _ => Vec::new(),
+        let (mut references, eye_ratio) = match (enrolment.mode, present) {
+            (EnrolmentMode::AddFace, Some(present)) => {
+                (present.references, EyeRatio::wider(present.eye_ratio, enrolment.eye_ratio))
+            }
+            _ => (Vec::new(), enrolment.eye_ratio),
         };
         if references.len() >= REFERENCES_PER_PERSON_MAX {
             // The oldest reference of a model that is gone makes room: nothing can match it.
@@ -420,6 +425,7 @@ impl Roster {
             metadata: enrolment.metadata,
             storage: enrolment.storage,
             references,
+            eye_ratio,
             created,
             updated: now,
         })
@@ -541,6 +547,7 @@ mod tests {
             metadata: BTreeMap::new(),
             storage: FaceStorageType::NoStorage,
             template: face(values),
+            eye_ratio: None,
             image: ImageChange::Remove,
             mode: EnrolmentMode::Replace,
         }
@@ -633,6 +640,34 @@ mod tests {
         assert_eq!(found(&roster, "staff", numbered(1)), Vec::<String>::new());
         assert_eq!(found(&roster, "staff", numbered(500)), ["Zoë 🙂"]);
         assert_eq!(visible(&open(&store, &clock, "m1")), visible(&roster));
+    }
+
+    #[test]
+    fn the_widest_of_a_persons_open_eyes_is_kept_until_the_next_enrolment() {
+        let Bench { roster, store, clock } = bench();
+        let staff = name("staff");
+        roster.create_collection(&staff).unwrap();
+        let add =
+            |ratio| Enrolment { eye_ratio: EyeRatio::new(ratio), ..add_face("x", numbered(1)) };
+        let unknown = f32::NAN;
+        for (new, expected) in [
+            (add(unknown), None),
+            (add(0.2), Some(0.2)),
+            (add(0.1), Some(0.2)),
+            (add(0.3), Some(0.3)),
+            (add(unknown), Some(0.3)),
+            (Enrolment { mode: EnrolmentMode::Replace, ..add(0.1) }, Some(0.1)),
+            (enrolment("x", numbered(2)), None),
+            (add(0.25), Some(0.25)),
+        ] {
+            roster.enrol(&staff, vec![new]).unwrap();
+            let kept = roster.person(&staff, &id("x")).unwrap().eye_ratio;
+            assert_eq!(kept.map(EyeRatio::value), expected);
+        }
+        assert_eq!(visible(&open(&store, &clock, "m1")), visible(&roster));
+        let other = open(&store, &clock, "m2");
+        let kept = other.person(&staff, &id("x")).unwrap().eye_ratio;
+        assert_eq!(kept, EyeRatio::new(0.25), "another embedding model changes no eyes");
     }
 
     #[test]

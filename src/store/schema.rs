@@ -14,10 +14,12 @@
 //!
 //! The ids of a collection's people begin with the collection's id, so a collection is one range.
 //!
-//! A record begins with a byte that tells its form, 1 until now. Numbers are little-endian, text is
-//! its length in bytes (`u32`) and UTF-8. Events are JSON, since their form is a published contract
-//! that grows by optional fields. Decoding checks every length against what is there before it
-//! allocates, and refuses what is left over: whatever the bytes, it answers and never panics.
+//! A record begins with a byte that tells its form: 1, or 2 for a person whose open eyes are known,
+//! which has one number more at its end; every other person stays in form 1. Numbers are
+//! little-endian, text is its length in bytes (`u32`) and UTF-8. Events are JSON, since their form
+//! is a published contract that grows by optional fields. Decoding checks every length against what
+//! is there before it allocates, and refuses what is left over: whatever the bytes, it answers and
+//! never panics.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +28,7 @@ use thiserror::Error;
 
 use crate::access::event::Event;
 use crate::clock::UtcTime;
+use crate::face::eyes::EyeRatio;
 use crate::face::template::Template;
 use crate::gallery::names::{CollectionName, PersonId};
 use crate::gallery::person::{
@@ -78,6 +81,8 @@ pub const META_EVENTS_DROPPED: &str = "events_dropped";
 pub const CANARY: &[u8] = b"facelatch store";
 
 const FORM: u8 = 1;
+/// Form 1 of a person, followed by the ratio of the open eyes as `f32`.
+const FORM_WITH_EYES: u8 = 2;
 /// Bytes of a person's key: the collection's id and the person's.
 pub const PERSON_KEY_BYTES: usize = 2 * RECORD_ID_BYTES;
 
@@ -199,12 +204,19 @@ pub fn encode_person(person: &Person) -> Result<Vec<u8>, RecordError> {
             out.0.extend_from_slice(&value.to_le_bytes());
         }
     }
+    if let Some(ratio) = person.eye_ratio {
+        out.0[0] = FORM_WITH_EYES;
+        out.0.extend_from_slice(&ratio.value().to_le_bytes());
+    }
     Ok(out.0)
 }
 
 /// The person of a record.
 pub fn decode_person(bytes: &[u8]) -> Result<Person, RecordError> {
-    let mut input = Reader::new(bytes)?;
+    let (mut input, has_eyes) = match bytes.split_first() {
+        Some((&FORM_WITH_EYES, rest)) => (Reader(rest), true),
+        _ => (Reader::new(bytes)?, false),
+    };
     let id = PersonId::new(input.text("id")?).map_err(|error| invalid("id", &error))?;
     let name = input.text("name")?.to_string();
     let mut metadata = BTreeMap::new();
@@ -222,8 +234,9 @@ pub fn decode_person(bytes: &[u8]) -> Result<Person, RecordError> {
     let count = input.count()?;
     references_allowed(count)?;
     let references = (0..count).map(|_| decode_reference(&mut input)).collect::<Result<_, _>>()?;
+    let eye_ratio = has_eyes.then(|| decode_eye_ratio(&mut input)).transpose()?;
     input.end()?;
-    Ok(Person { id, name, metadata, storage, references, created, updated })
+    Ok(Person { id, name, metadata, storage, references, eye_ratio, created, updated })
 }
 
 fn decode_reference(input: &mut Reader<'_>) -> Result<Reference, RecordError> {
@@ -235,6 +248,11 @@ fn decode_reference(input: &mut Reader<'_>) -> Result<Reference, RecordError> {
     let template =
         Template::from_embedding(&values).map_err(|error| invalid("template", &error))?;
     Ok(Reference { template, model })
+}
+
+fn decode_eye_ratio(input: &mut Reader<'_>) -> Result<EyeRatio, RecordError> {
+    let ratio = f32::from_le_bytes(input.array()?);
+    EyeRatio::new(ratio).ok_or_else(|| invalid("eye_ratio", &ratio))
 }
 
 fn references_allowed(count: usize) -> Result<(), RecordError> {
@@ -407,6 +425,7 @@ mod tests {
             references in prop::collection::vec(
                 (any::<usize>(), 1_usize..600, any::<String>()), 1..=REFERENCES_PER_PERSON_MAX
             ),
+            eye_ratio in prop::option::of(0.0_f32..=1.0),
             created: i64,
             updated: i64,
         ) -> Person {
@@ -422,6 +441,7 @@ mod tests {
                         model: EmbeddingModelId(model),
                     })
                     .collect(),
+                eye_ratio: eye_ratio.and_then(EyeRatio::new),
                 created: UtcTime::from_millis(created),
                 updated: UtcTime::from_millis(updated),
             }
@@ -438,6 +458,7 @@ mod tests {
                 template: axis(1, 2),
                 model: EmbeddingModelId("m".to_string()),
             }],
+            eye_ratio: None,
             created: UtcTime::from_millis(1),
             updated: UtcTime::from_millis(-1),
         }
@@ -457,6 +478,24 @@ mod tests {
             b"\x01\0\0\0\x01\0\0\0m\x02\0\0\0\0\0\0\0\0\0\x80\x3f",
         ];
         assert_eq!(encode_person(&small_person()).unwrap(), expected.concat());
+        assert_eq!(decode_person(&expected.concat()), Ok(small_person()));
+    }
+
+    #[test]
+    fn a_person_whose_open_eyes_are_known_has_one_number_more() {
+        let plain = encode_person(&small_person()).unwrap();
+        let person = Person { eye_ratio: EyeRatio::new(0.25), ..small_person() };
+        let expected = [&[2], &plain[1..], b"\0\0\x80\x3e"].concat();
+        assert_eq!(encode_person(&person).unwrap(), expected);
+        assert_eq!(decode_person(&expected), Ok(person));
+        assert_eq!(decode_person(&expected[..plain.len()]), Err(RecordError::Truncated));
+        for wrong in [-0.1, 1.5, f32::NAN, f32::INFINITY] {
+            let bytes = [&expected[..plain.len()], &wrong.to_le_bytes()].concat();
+            let error = decode_person(&bytes).unwrap_err().to_string();
+            assert!(error.contains("`eye_ratio`"), "{error}");
+        }
+        let longer = [expected.as_slice(), &[0]].concat();
+        assert_eq!(decode_person(&longer), Err(RecordError::TrailingBytes(1)));
     }
 
     #[test]

@@ -118,6 +118,7 @@ fn enrolment(person: BulkPersonForm, face: PreparedFace, storage: FaceStorageTyp
         storage,
         image: PreparedFace::image_change(&face.kept),
         template: face.template,
+        eye_ratio: face.eye_ratio,
         mode: EnrolmentMode::Replace,
     }
 }

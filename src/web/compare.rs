@@ -2,6 +2,7 @@
 
 use hyper::{Response, body::Bytes};
 
+use crate::recognition::Recognizer;
 use crate::web::answers::CompareAnswer;
 use crate::web::body;
 use crate::web::error::ApiError;
@@ -9,6 +10,7 @@ use crate::web::faces::{LivenessDemand, Posted, Seen};
 use crate::web::forms::{CompareForm, least_score};
 use crate::web::reply;
 use crate::web::service::{Admitted, Service};
+use crate::web::threshold::Threshold;
 
 /// `POST /compare`
 pub async fn compare(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
@@ -19,16 +21,25 @@ pub async fn compare(service: &Service, request: &Admitted) -> Result<Response<B
         Posted { field: "face_base_64", text: form.face_base_64 },
         Posted { field: "ref_face_base_64", text: form.ref_face_base_64 },
     ];
+    let least = least_score(form.min_similarity_score, form.min_score);
+    let map = models.score_map.clone();
     let cosine = service
         .recognise(move |recognizer| {
             let (probe, reference) = Seen::pair(recognizer, &posted)?;
-            probe.require_live(recognizer, liveness)?;
-            let probe = probe.template(recognizer, probe.main_face())?;
-            let reference = reference.template(recognizer, reference.main_face())?;
-            Ok(probe.cosine(&reference))
+            let own_eyes = |recognizer: &mut Recognizer| {
+                let cosine = compared(recognizer, &probe, &reference).ok()?;
+                Threshold { map: &map, least }.at_least_usual().accept(cosine)?;
+                reference.open_eyes(recognizer)
+            };
+            probe.require_live(recognizer, liveness, own_eyes)?;
+            compared(recognizer, &probe, &reference)
         })
         .await?;
     let score = models.score_map.score(cosine);
-    let least = least_score(form.min_similarity_score, form.min_score);
     reply::ok(&CompareAnswer { is_match: score >= least, similarity_score: score.value() })
+}
+
+fn compared(recognizer: &mut Recognizer, probe: &Seen, reference: &Seen) -> Result<f32, ApiError> {
+    let probe = probe.template(recognizer, probe.main_face())?;
+    Ok(probe.cosine(&reference.template(recognizer, reference.main_face())?))
 }

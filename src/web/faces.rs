@@ -8,7 +8,9 @@ use crate::face::crop;
 use crate::face::detection::Detection;
 use crate::face::detection::has_second_face;
 use crate::face::detection::main_face;
+use crate::face::eyes::EyeRatio;
 use crate::face::image::Image;
+use crate::face::liveness::ImageRules;
 use crate::face::liveness::LivenessReason;
 use crate::face::liveness::LivenessReport;
 use crate::face::template::Template;
@@ -116,18 +118,37 @@ impl Seen {
         Ok(())
     }
 
-    /// Tests the main face's liveness, if asked for.
+    /// Tests the main face's liveness, if asked for; `own_eyes` finds out how open the person's own
+    /// eyes are, if it knows the person, and is asked when the eyes count as closed.
     pub fn require_live(
         &self,
         recognizer: &mut Recognizer,
         demand: LivenessDemand,
+        own_eyes: impl FnOnce(&mut Recognizer) -> Option<EyeRatio>,
     ) -> Result<(), ApiError> {
         let failure = match demand {
             LivenessDemand::None => None,
             LivenessDemand::Unlicensed => Some(LivenessReason::LicenseError),
-            LivenessDemand::Check => self.liveness(recognizer).failure,
+            LivenessDemand::Check => self.liveness_failure(recognizer, own_eyes),
         };
         failure.map_or(Ok(()), |reason| Err(ApiError::liveness(reason)))
+    }
+
+    /// First as a stranger: a picture that fails even by the person's own eyes is refused for the
+    /// reason that it would be refused for anybody, so the reason tells nothing about who it is.
+    fn liveness_failure(
+        &self,
+        recognizer: &mut Recognizer,
+        own_eyes: impl FnOnce(&mut Recognizer) -> Option<EyeRatio>,
+    ) -> Option<LivenessReason> {
+        let failure = self.liveness(recognizer).failure;
+        if failure != Some(LivenessReason::EyesClosed) {
+            return failure;
+        }
+        let Some(own) = own_eyes(recognizer) else { return failure };
+        let (rules, own_eyes) = (&ImageRules::STILL, || Some(own));
+        let report = recognizer.liveness_of_known(rules, &self.image, &self.faces, &own_eyes);
+        report.failure.and(failure)
     }
 
     /// The liveness of the main face, with everything that was measured.
@@ -150,6 +171,11 @@ impl Seen {
         face: &Detection,
     ) -> Result<Template, ApiError> {
         Ok(recognizer.embed(&self.image, face)?)
+    }
+
+    /// How open the eyes of the main face are, if they are open and that can be told.
+    pub fn open_eyes(&self, recognizer: &mut Recognizer) -> Option<EyeRatio> {
+        recognizer.open_eyes(&self.image, self.main_face())
     }
 
     /// A JPEG file of the crop around one of the faces.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::{Response, body::Bytes};
 
 use crate::face::comparison::ScoreMap;
+use crate::face::eyes::EyeRatio;
 use crate::face::template::Template;
 use crate::gallery::names::CollectionName;
 use crate::gallery::person::FaceStorageType;
@@ -33,6 +34,8 @@ pub const TAKE_MAX: usize = 1000;
 pub struct PreparedFace {
     /// Of the one face in the picture.
     pub template: Template,
+    /// How open its eyes are, if that can be told.
+    pub eye_ratio: Option<EyeRatio>,
     /// The picture to keep, in the form that was asked for; empty for none.
     pub kept: Vec<u8>,
 }
@@ -45,12 +48,13 @@ impl PreparedFace {
         storage: FaceStorageType,
     ) -> Result<Self, ApiError> {
         let template = seen.template(recognizer, seen.main_face())?;
+        let eye_ratio = seen.open_eyes(recognizer);
         let kept = match storage {
             FaceStorageType::NoStorage => Vec::new(),
             FaceStorageType::StoreThumbnails => seen.thumbnail(seen.main_face()),
             FaceStorageType::StoreFullImage => seen.file,
         };
-        Ok(Self { template, kept })
+        Ok(Self { template, eye_ratio, kept })
     }
 
     /// What the store does with the picture.
@@ -63,7 +67,7 @@ impl PreparedFace {
 pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
     let mut form: PersonForm = body::read(&request.body)?;
     let collection = collection_name(&form.collection_name)?;
-    service.gallery(&collection)?;
+    let present = service.gallery(&collection)?.member(&form.person_id).cloned();
     let models = service.models()?;
     let map = models.score_map.clone();
     let liveness = LivenessDemand::new(form.check_liveness, models.has_liveness);
@@ -73,7 +77,7 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
         .recognise(move |recognizer| {
             let seen = Seen::new(recognizer, &posted)?;
             seen.require_one_face()?;
-            seen.require_live(recognizer, liveness)?;
+            seen.require_live(recognizer, liveness, |_| present?.eye_ratio)?;
             PreparedFace::new(recognizer, seen, storage)
         })
         .await?;
@@ -99,6 +103,7 @@ fn enrol(
         storage: form.face_storage_type.into(),
         image: PreparedFace::image_change(&face.kept),
         template: face.template,
+        eye_ratio: face.eye_ratio,
         mode,
     };
     let person = if form.check_duplicates {

@@ -8,6 +8,7 @@ use hyper::{Response, body::Bytes};
 
 use crate::face::comparison::Score;
 use crate::face::detection::Detection;
+use crate::face::eyes::EyeRatio;
 use crate::gallery::Gallery;
 use crate::gallery::names::CollectionName;
 use crate::gallery::person::Member;
@@ -39,9 +40,11 @@ pub async fn one_face(service: &Service, request: &Admitted) -> Result<Response<
     let matches = service
         .recognise(move |recognizer| {
             let seen = Seen::new(recognizer, &posted)?;
-            seen.require_live(recognizer, liveness)?;
-            let template = seen.template(recognizer, seen.main_face())?;
             let threshold = Threshold { map: &map, least };
+            seen.require_live(recognizer, liveness, |recognizer| {
+                own_eyes(recognizer, &seen, &gallery, threshold.at_least_usual())
+            })?;
+            let template = seen.template(recognizer, seen.main_face())?;
             let options = SearchOptions { cosine_min: threshold.cosine_min(), results_max };
             Ok(ranked(gallery.search(&template, options), threshold))
         })
@@ -105,6 +108,18 @@ fn ranked(candidates: Vec<Candidate>, threshold: Threshold<'_>) -> Vec<Match> {
         b.score.value().total_cmp(&a.score.value()).then_with(|| a.person.id.cmp(&b.person.id))
     });
     matches
+}
+
+/// The open eyes of the person whom the main face matches; a stranger has none.
+fn own_eyes(
+    recognizer: &mut Recognizer,
+    seen: &Seen,
+    gallery: &Gallery,
+    threshold: Threshold<'_>,
+) -> Option<EyeRatio> {
+    let template = seen.template(recognizer, seen.main_face()).ok()?;
+    let options = SearchOptions { cosine_min: threshold.cosine_min(), results_max: 1 };
+    ranked(gallery.search(&template, options), threshold).first()?.person.eye_ratio
 }
 
 fn search_every_face(

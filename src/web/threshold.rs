@@ -5,6 +5,7 @@
 
 use crate::face::comparison::Score;
 use crate::face::comparison::ScoreMap;
+use crate::web::forms::least_score;
 
 /// Beyond every cosine on either side, whatever its rounding.
 const COSINE_BEYOND: f32 = 2.0;
@@ -41,6 +42,14 @@ impl Threshold<'_> {
             }
         }
         reached - COSINE_SLACK
+    }
+
+    /// This threshold, but at least the usual one: whom a lenient caller calls similar is not known
+    /// well enough to be judged by their own measure.
+    #[must_use]
+    pub fn at_least_usual(self) -> Self {
+        let usual = least_score(None, None);
+        if self.least < usual { Self { least: usual, ..self } } else { self }
     }
 
     /// The score of a cosine, if it reaches the threshold.

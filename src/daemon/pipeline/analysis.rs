@@ -2,6 +2,7 @@
 
 use crate::face::cues::motion::Signature;
 use crate::face::detection::Detection;
+use crate::face::eyes::EyeRatio;
 use crate::face::image::Image;
 use crate::face::liveness::ImageRules;
 use crate::face::liveness::LivenessReport;
@@ -38,21 +39,25 @@ pub struct SeenFace {
 /// Finds, checks and embeds the largest faces of a frame.
 ///
 /// Each face is checked for liveness as if it were alone: the rule against a second face protects
-/// a posted portrait, and a camera may well see two people.
+/// a posted portrait, and a camera may well see two people. `own_eyes` tells how open the own eyes
+/// of the person are whom a template belongs to.
 pub fn analyse(
     recognizer: &mut Recognizer,
     image: &Image,
     check: LivenessCheck,
+    own_eyes: &dyn Fn(&Template) -> Option<EyeRatio>,
 ) -> Result<Vec<SeenFace>, RecognitionError> {
     let faces = recognizer.detect_near(image)?;
     let seen = faces.into_iter().take(FACES_PER_FRAME_MAX).map(|detection| {
-        let liveness = (check == LivenessCheck::Run)
-            .then(|| recognizer.liveness_by(&ImageRules::CAMERA, image, &[detection]));
         let template = match recognizer.embed(image, &detection) {
             Ok(template) => Some(template),
             Err(RecognitionError::Landmarks | RecognitionError::Template(_)) => None,
             Err(error @ RecognitionError::Inference(_)) => return Err(error),
         };
+        let own_eyes = || own_eyes(template.as_ref()?);
+        let liveness = (check == LivenessCheck::Run).then(|| {
+            recognizer.liveness_of_known(&ImageRules::CAMERA, image, &[detection], &own_eyes)
+        });
         let signature = (check == LivenessCheck::Run).then(|| Signature::of(image, &detection));
         Ok(SeenFace { detection, liveness, template, signature: signature.flatten() })
     });

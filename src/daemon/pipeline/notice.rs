@@ -17,7 +17,7 @@ use crate::access::event::Reason;
 use crate::clock::UtcTime;
 use crate::config::CameraConfig;
 use crate::daemon::pipeline::analysis::SeenFace;
-use crate::face::comparison::Score;
+use crate::daemon::pipeline::people::Recognised;
 use crate::face::liveness::Finding;
 use crate::face::liveness::LivenessReason;
 use crate::face::liveness::LivenessReport;
@@ -29,15 +29,6 @@ const EVENT_VERSION: u32 = 1;
 /// A consumer must not act on an event that is older: who was at the door five seconds ago may
 /// have left it to somebody else.
 pub const EVENT_LIFETIME: Duration = Duration::from_secs(5);
-
-/// The person that a face belongs to.
-#[derive(Clone, Debug)]
-pub struct Recognised {
-    /// Who.
-    pub member: Arc<Member>,
-    /// How sure, on the caller's scale.
-    pub score: Score,
-}
 
 /// What is to be told.
 pub struct Notice<'a> {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::access::event::{Event, EventPerson, EventType};
 use crate::clock::UtcTime;
 use crate::config::StoreConfig;
+use crate::face::eyes::EyeRatio;
 use crate::face::template::Template;
 use crate::gallery::names::{CollectionName, PersonId};
 use crate::gallery::person::{EmbeddingModelId, FaceStorageType, Person, Reference};
@@ -51,6 +52,7 @@ fn person(id_text: &str, full_name: &str) -> Arc<Person> {
         metadata: BTreeMap::from([("badge".to_string(), "PLAINTEXT-BADGE".to_string())]),
         storage: FaceStorageType::StoreThumbnails,
         references: vec![Reference { template, model: EmbeddingModelId("m1".to_string()) }],
+        eye_ratio: EyeRatio::new(0.25),
         created: UtcTime::from_millis(1_000),
         updated: UtcTime::from_millis(2_000),
     })
