@@ -473,9 +473,8 @@ mod tests {
         let mut recognizer = with_mesh(&strict, &ScriptedLoader::default());
         let (report, _) = known(&mut recognizer, of(Kind::Squinting, 240), Some(0.17));
         assert_eq!(report.failure, Some(LivenessReason::FaceNotLive));
-        let passed: Vec<_> = report.findings.iter().map(|f| (f.cue, f.pass)).collect();
-        let others = [(Cue::Pose, true), (Cue::Eyes, true), (Cue::Uncovered, true)];
-        assert_eq!(passed, [&others[..], &[(Cue::Pad, false)]].concat());
+        let failed: Vec<Cue> = report.findings.iter().filter(|f| !f.pass).map(|f| f.cue).collect();
+        assert_eq!(failed, [Cue::Pad]);
     }
 
     #[test]

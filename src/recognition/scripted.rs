@@ -518,8 +518,8 @@ mod tests {
         let mut recognizer = recognizer();
         for person in 0..=255 {
             let kind = Kind::ALL[usize::from(person) % Kind::ALL.len()];
-            let face = Face { kind, ..Face::live(person).at(40, 30, 100) };
-            let file = picture::encode_jpeg(&picture_sized(320, 240, &[face]), 80);
+            let face = Face { kind, ..Face::live(person) };
+            let file = picture::encode_jpeg(&picture_of(&[face]), 80);
             let picture = picture::decode(&file).unwrap();
             let faces = recognizer.detect(&picture).unwrap();
             assert_eq!(faces.len(), 1, "{person}");
@@ -533,7 +533,7 @@ mod tests {
                 Kind::Asleep | Kind::Squinting => Some(LivenessReason::EyesClosed),
                 Kind::Masked => Some(LivenessReason::FaceIsOccluded),
             };
-            assert_eq!(report.failure, expected, "{person}");
+            assert_eq!(report.failure, expected, "{person}: {report:?}");
         }
     }
 
