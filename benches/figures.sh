@@ -31,6 +31,7 @@ for pack in standard builtin; do
   FACELATCH_MODELS__PACK=$pack FACELATCH_MODELS__WORKERS=1 "$BIN" bench --picture "$PICTURE" --persons 10000 --json > "$OUT/bench-$pack.json"
 done
 FACELATCH_MODELS__WORKERS=2 "$BIN" bench --picture "$PICTURE" --persons 10000 --json > "$OUT/bench-standard-2-workers.json"
+benches/liveness.sh
 echo "== gallery kernels"
 cargo bench --locked --bench gallery | tee "$OUT/gallery.txt"
 echo "== done: $OUT"
