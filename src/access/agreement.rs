@@ -15,7 +15,8 @@ pub const ANSWERS_MAX: u32 = 10;
 pub const LIVE_FRAMES_MIN: u32 = 3;
 /// Share of live answers among those remembered that is asked for. One attack answer must be
 /// outweighed by four live ones. An attack that passes a third of the frames comes to three live
-/// answers at first in 4 % of its tries and to eight of ten in 0.3 %.
+/// answers at first in 4 % of its tries and to eight of ten in 0.3 %. Tries are not limited, so these
+/// chances add up.
 pub const LIVE_SHARE_MIN: f32 = 0.8;
 /// Attack answers in a row before an attack is reported.
 pub const SPOOF_FRAMES_MIN: u32 = 3;
@@ -38,6 +39,12 @@ impl Agreement {
     /// Whether enough frames answered "live", and nearly no other.
     pub fn is_live(self) -> bool {
         self.answers.count_ones() >= LIVE_FRAMES_MIN && self.share() >= LIVE_SHARE_MIN
+    }
+
+    /// As [`Agreement::is_live`], with every answer that is remembered: for somebody whose face was
+    /// shown by an attack a short time ago.
+    pub fn is_live_after_attack(self) -> bool {
+        self.count >= ANSWERS_MAX && self.is_live()
     }
 
     /// Whether the latest frames all answered "attack".
@@ -87,6 +94,11 @@ mod tests {
             let agreement = after(answers);
             assert_eq!((agreement.is_live(), agreement.is_attack()), (live, attack), "{answers}");
         }
+        assert!(
+            !after("LLLLLLLLL").is_live_after_attack()
+                && after("LLLLLLLLLL").is_live_after_attack()
+        );
+        assert!(!after("LLLSLLSLLS").is_live_after_attack());
     }
 
     #[test]

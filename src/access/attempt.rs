@@ -46,6 +46,9 @@ pub const UNKNOWN_FRAMES_MIN: u32 = 3;
 pub const UNKNOWN_TIME_MIN: Duration = Duration::from_millis(300);
 /// A face at the place of a person who was recognised this recently is that person on a bad frame.
 pub const PERSON_HOLD: Duration = Duration::from_secs(1);
+/// How long a frame that looked like an attack on a person is held against everybody who looks like
+/// that person: a print that is taken away and shown again must not begin anew.
+pub const ATTACK_MEMORY: Duration = Duration::from_secs(60);
 /// How long a recognised person may stand there without an answer on liveness before `denied`.
 pub const LIVENESS_WAIT: Duration = Duration::from_secs(3);
 
@@ -168,12 +171,20 @@ struct Track {
     unknown: (u32, Moment),
     liveness: Agreement,
     stillness: Stillness,
-    /// Since when a recognised person waits here for an answer on liveness.
-    waiting_since: Option<Moment>,
+    /// A recognised person waits here for an answer on liveness.
+    waiting: Option<Waiting>,
     /// Who was reported here as a match.
     accepted: Option<PersonId>,
     stranger_reported: bool,
     spoof_reported: bool,
+}
+
+/// Why frames of a person allowed no answer on liveness, and since when.
+#[derive(Clone, Debug)]
+struct Waiting {
+    since: Moment,
+    /// Frames for each reason, of which there are few, in the order of their first frame.
+    reasons: Vec<(Reason, u32)>,
 }
 
 /// When a person was last seen, for each kind of report that was made; `None`: not made.
@@ -182,6 +193,8 @@ struct Reported {
     matched: Option<Moment>,
     denied: Option<Moment>,
     spoofed: Option<Moment>,
+    /// When a frame last looked like an attack with this person's face.
+    attacked: Option<Moment>,
 }
 
 impl Attempts {
@@ -221,11 +234,6 @@ impl Attempts {
             self.keep_track(track);
         }
         outcomes
-    }
-
-    /// Whether a face was in view a moment ago.
-    pub fn occupied(&self, now: Moment) -> bool {
-        self.tracks.iter().any(|track| now.since(track.last_seen) < TRACK_GAP_MAX)
     }
 
     /// The nearest track that this frame has not used yet, or a new one.
@@ -297,7 +305,15 @@ impl Attempts {
         person: &PersonId,
         evidence: Evidence,
     ) -> Option<Verdict> {
-        if evidence == Evidence::Live && track.liveness.is_live() {
+        if evidence == Evidence::Spoof {
+            self.remember(person).attacked = Some(self.now);
+        }
+        let attacked = self.reported(person).attacked;
+        let agreed = match attacked.is_some_and(|last| self.now.since(last) < ATTACK_MEMORY) {
+            true => track.liveness.is_live_after_attack(),
+            false => track.liveness.is_live(),
+        };
+        if evidence == Evidence::Live && agreed {
             return self.report_match(track, person);
         }
         if track.accepted.as_ref() == Some(person) {
@@ -306,16 +322,18 @@ impl Attempts {
         if track.liveness.is_attack() {
             return self.report_spoof(track, person);
         }
-        let since = *track.waiting_since.get_or_insert(self.now);
-        if self.now.since(since) >= LIVENESS_WAIT {
-            return self.report_denied(person, evidence);
+        let waiting = track.waiting.get_or_insert_with(|| Waiting::new(self.now));
+        waiting.count(reason(evidence));
+        if self.now.since(waiting.since) < LIVENESS_WAIT {
+            return None;
         }
-        None
+        let reason = waiting.most_frequent();
+        self.report_denied(person, reason)
     }
 
     fn report_match(&mut self, track: &mut Track, person: &PersonId) -> Option<Verdict> {
         track.accepted = Some(person.clone());
-        track.waiting_since = None;
+        track.waiting = None;
         let now = self.now;
         if self.reported(person).matched.is_some() {
             return None;
@@ -335,14 +353,14 @@ impl Attempts {
         Some(Verdict::SpoofSuspected)
     }
 
-    fn report_denied(&mut self, person: &PersonId, evidence: Evidence) -> Option<Verdict> {
+    fn report_denied(&mut self, person: &PersonId, reason: Reason) -> Option<Verdict> {
         let now = self.now;
         let reported = self.reported(person);
         if reported.matched.is_some() || reported.denied.is_some() {
             return None;
         }
         self.remember(person).denied = Some(now);
-        Some(Verdict::Denied(reason(evidence)))
+        Some(Verdict::Denied(reason))
     }
 
     /// The person is seen: reports that are younger than the cool-down stay young, older ones are
@@ -397,7 +415,7 @@ impl Track {
             unknown: (0, now),
             liveness: Agreement::default(),
             stillness: Stillness::default(),
-            waiting_since: None,
+            waiting: None,
             accepted: None,
             stranger_reported: false,
             spoof_reported: false,
@@ -415,35 +433,64 @@ impl Track {
         }
         self.stillness.see(observation.signature.as_ref(), now);
         match self.evidence(observation) {
-            Evidence::Live => self.liveness.see(true),
+            // A frame that may show somebody else speaks for nobody, and still against.
+            Evidence::Live if observation.person == self.person => self.liveness.see(true),
             Evidence::Spoof => self.liveness.see(false),
-            Evidence::Unsure(_) | Evidence::Unchecked => {}
+            Evidence::Live | Evidence::Unsure(_) | Evidence::Unchecked => {}
         }
         if observation.person.is_some() {
             self.recognised = Some(now);
             self.unknown = (0, now);
         } else if self.recognised.is_none_or(|last| now.since(last) >= PERSON_HOLD) {
             self.accepted = None;
-            self.waiting_since = None;
+            self.waiting = None;
+            if self.person.take().is_some() {
+                self.liveness = Agreement::default();
+            }
             let (frames, since) = self.unknown;
             self.unknown = (frames.saturating_add(1), if frames == 0 { now } else { since });
         }
     }
-}
 
-impl Track {
-    /// The frame's evidence; a face that never changes is no live one.
+    /// The frame's evidence. A face that never changes is no live one, and one that has not changed
+    /// yet, or of which that cannot be told, is not known to be.
     fn evidence(&self, observation: &Observation) -> Evidence {
         match observation.evidence {
             Evidence::Live if self.stillness.is_frozen() => Evidence::Spoof,
+            Evidence::Live if observation.signature.is_none() || !self.stillness.is_moving() => {
+                Evidence::Unchecked
+            }
             evidence => evidence,
         }
     }
 }
 
+impl Waiting {
+    fn new(since: Moment) -> Self {
+        Self { since, reasons: Vec::new() }
+    }
+
+    fn count(&mut self, reason: Reason) {
+        match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, frames)) => *frames = frames.saturating_add(1),
+            None => self.reasons.push((reason, 1)),
+        }
+    }
+
+    /// The reason of most frames, of equals the first: one blink does not make eyes closed.
+    fn most_frequent(&self) -> Reason {
+        let most = self.reasons.iter().rev().max_by_key(|(_, frames)| *frames);
+        most.map_or(Reason::LivenessUnsure, |(reason, _)| *reason)
+    }
+}
+
 impl Reported {
     fn latest(&self) -> Moment {
-        [self.matched, self.denied, self.spoofed].into_iter().flatten().max().unwrap_or_default()
+        [self.matched, self.denied, self.spoofed, self.attacked]
+            .into_iter()
+            .flatten()
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -480,7 +527,12 @@ fn centre_distance(a: Rect, b: Rect) -> f32 {
 mod tests {
     use proptest::prelude::*;
 
+    use std::sync::LazyLock;
+
     use super::*;
+    use crate::face::detection::Detection;
+    use crate::face::geometry::Point;
+    use crate::face::image::Image;
 
     const COOLDOWN: Duration = Duration::from_secs(10);
     const STEP: Duration = Duration::from_millis(100);
@@ -495,6 +547,29 @@ mod tests {
 
     fn face(x: f32, person: Option<&str>, evidence: Evidence) -> Observation {
         Observation { bounds: at(x), person: person.map(id), evidence, signature: None }
+    }
+
+    /// The pixels of a face in a frame; even and odd frames differ.
+    fn pixels(frame: usize) -> Signature {
+        static BOTH: LazyLock<[Signature; 2]> = LazyLock::new(|| {
+            [100, 110].map(|level| {
+                let image = Image::from_rgb(100, 100, vec![level; 30_000]).unwrap();
+                let points = [(35.0, 40.0), (65.0, 40.0), (50.0, 55.0), (38.0, 70.0), (62.0, 70.0)];
+                let landmarks = points.map(|(x, y)| Point::new(x, y));
+                let bounds = Rect { x: 20.0, y: 20.0, width: 60.0, height: 70.0 };
+                Signature::of(&image, &Detection { bounds, landmarks, confidence: 0.9 }).unwrap()
+            })
+        });
+        BOTH[frame % 2].clone()
+    }
+
+    /// The same faces, which differ from those of the frame before.
+    fn moving(frame: &[Observation], number: usize) -> Vec<Observation> {
+        let signature = Some(pixels(number));
+        frame
+            .iter()
+            .map(|seen| Observation { signature: signature.clone(), ..seen.clone() })
+            .collect()
     }
 
     fn alice(evidence: Evidence) -> Observation {
@@ -522,7 +597,8 @@ mod tests {
 
         fn show(&mut self, times: usize, frame: &[Observation]) -> &mut Self {
             for _ in 0..times {
-                for outcome in self.attempts.observe(self.now, frame) {
+                let faces = moving(frame, self.frame);
+                for outcome in self.attempts.observe(self.now, &faces) {
                     assert!(outcome.observation < frame.len());
                     self.log.push((self.frame, outcome.verdict));
                 }
@@ -606,9 +682,9 @@ mod tests {
         assert_eq!(scene.log, [(27, Verdict::Match)], "three frames agree");
         let blink = Evidence::Unsure(LivenessReason::EyesClosed);
         let mut scene = Scene::new(LivenessPolicy::Required);
-        scene.show(2, &[alice(Evidence::Live)]).show(2, &[alice(blink)]);
+        scene.show(3, &[alice(Evidence::Live)]).show(2, &[alice(blink)]);
         scene.show(1, &[alice(Evidence::Live)]);
-        assert_eq!(scene.log, [(4, Verdict::Match)], "a blink delays, and decides nothing");
+        assert_eq!(scene.log, [(5, Verdict::Match)], "a blink delays, and decides nothing");
     }
 
     #[test]
@@ -632,6 +708,68 @@ mod tests {
     }
 
     #[test]
+    fn a_blink_at_the_end_is_not_the_reason_of_a_denial() {
+        let mut scene = Scene::new(LivenessPolicy::Required);
+        scene.show(29, &[alice(Evidence::Unsure(LivenessReason::FaceTooSmall))]);
+        scene.show(20, &[alice(Evidence::Unsure(LivenessReason::EyesClosed))]);
+        assert_eq!(scene.log, [(30, Verdict::Denied(Reason::TooSmall))]);
+    }
+
+    #[test]
+    fn a_strangers_live_frames_are_not_the_persons_on_a_photograph() {
+        let mut scene = Scene::new(LivenessPolicy::Required);
+        for _ in 0..30 {
+            // The photograph, then the face of whoever holds it, in the same place.
+            scene.show(1, &[alice(Evidence::Live)]).show(8, &[stranger()]);
+        }
+        assert!(!scene.verdicts().contains(&Verdict::Match), "{:?}", scene.log);
+        let mut scene = Scene::new(LivenessPolicy::Required);
+        scene.show(5, &[alice(Evidence::Live)]).show(15, &[stranger()]);
+        assert_eq!(scene.verdicts()[0], Verdict::Match);
+        scene.show(200, &[stranger()]).show(2, &[alice(Evidence::Live)]);
+        let matches = scene.verdicts().iter().filter(|verdict| **verdict == Verdict::Match).count();
+        assert_eq!(matches, 1, "who left an hour ago does not vouch for a picture");
+    }
+
+    #[test]
+    fn an_attack_is_remembered_when_it_is_taken_away_and_shown_again() {
+        let mut scene = Scene::new(LivenessPolicy::Required);
+        scene.show(1, &[alice(Evidence::Spoof)]);
+        for _ in 0..5 {
+            scene.show(25, &[]).show(5, &[alice(Evidence::Live)]);
+        }
+        assert_eq!(scene.log, [], "three live frames are too few now");
+        scene.show(10, &[alice(Evidence::Live)]);
+        assert_eq!(scene.verdicts(), [Verdict::Match], "ten are enough");
+    }
+
+    #[test]
+    fn a_face_that_has_not_changed_yet_is_not_live_yet() {
+        let still = |frames: usize| {
+            let options = AttemptOptions { cooldown: COOLDOWN, liveness: LivenessPolicy::Required };
+            let mut attempts = Attempts::new(options);
+            let mut now = Moment::from_nanos(1 << 40);
+            let mut verdicts = Vec::new();
+            for _ in 0..frames {
+                let seen = moving(&[alice(Evidence::Live)], 0);
+                verdicts.extend(attempts.observe(now, &seen).into_iter().map(|o| o.verdict));
+                now = now.plus(STEP);
+            }
+            verdicts
+        };
+        assert_eq!(still(100), [Verdict::SpoofSuspected]);
+        let mut attempts = Attempts::new(AttemptOptions {
+            cooldown: COOLDOWN,
+            liveness: LivenessPolicy::Required,
+        });
+        let now = Moment::from_nanos(1 << 40);
+        let unknown = [alice(Evidence::Live)];
+        let told: usize =
+            (0..20).map(|n| attempts.observe(now.plus(STEP * n), &unknown).len()).sum();
+        assert_eq!(told, 0, "without pixels nobody knows whether it changes");
+    }
+
+    #[test]
     fn a_spoof_is_reported_once_and_never_matched() {
         let mut scene = Scene::new(LivenessPolicy::Required);
         scene.show(200, &[alice(Evidence::Spoof)]);
@@ -651,7 +789,7 @@ mod tests {
     fn one_frame_that_looks_like_an_attack_is_not_reported() {
         let mut scene = Scene::new(LivenessPolicy::Required);
         scene.show(2, &[alice(Evidence::Spoof)]).show(10, &[alice(Evidence::Live)]);
-        assert_eq!(scene.log, [(9, Verdict::Match)]);
+        assert_eq!(scene.log, [(9, Verdict::Match)], "eight of ten");
         scene.show(100, &[alice(Evidence::Spoof)]);
         assert_eq!(scene.verdicts(), [Verdict::Match], "who was found live stays so while there");
     }
@@ -789,9 +927,10 @@ mod tests {
             let mut clock: i64 = 1 << 50;
             let mut latest = Moment::default();
             let mut stranger_reports: HashMap<u64, u32> = HashMap::new();
-            for (step_ms, frame) in frames {
+            for (number, (step_ms, frame)) in frames.into_iter().enumerate() {
                 clock += step_ms * 1_000_000;
                 latest = latest.max(Moment::from_nanos(clock as u64));
+                let frame = moving(&frame, number);
                 let outcomes = attempts.observe(Moment::from_nanos(clock as u64), &frame);
                 for (index, seen) in frame.iter().enumerate() {
                     let mine = outcomes.iter().filter(|outcome| outcome.observation == index);

@@ -20,30 +20,35 @@ pub const STILL_TIME_MAX: Duration = Duration::from_secs(1);
 /// Frames without a change that are asked for besides: two frames a second apart prove nothing.
 pub const STILL_FRAMES_MIN: u32 = 5;
 
-/// The latest frame of a face, and since when it has not changed.
+/// The latest pixels of a face, and when they changed last.
 #[derive(Clone, Debug, Default)]
 pub struct Stillness {
     last: Option<Signature>,
+    /// When the first frame was seen, or the last change.
     since: Moment,
+    has_changed: bool,
     now: Moment,
     frames: u32,
 }
 
 impl Stillness {
-    /// Takes the face of a frame. Without a signature nothing is known, which counts as a change.
+    /// Takes the face of a frame. One without a signature says nothing, for or against.
     pub fn see(&mut self, signature: Option<&Signature>, now: Moment) {
-        let unchanged = self
-            .last
-            .as_ref()
-            .zip(signature)
-            .is_some_and(|(last, latest)| difference(last, latest) < REPEATED_MAX);
-        if unchanged {
-            self.frames = self.frames.saturating_add(1);
-        } else {
-            (self.since, self.frames) = (now, 0);
-        }
         self.now = now;
-        self.last = signature.cloned();
+        let Some(latest) = signature else { return };
+        match &self.last {
+            None => self.since = now,
+            Some(last) if difference(last, latest) < REPEATED_MAX => {
+                self.frames = self.frames.saturating_add(1);
+            }
+            Some(_) => (self.since, self.frames, self.has_changed) = (now, 0, true),
+        }
+        self.last = Some(latest.clone());
+    }
+
+    /// Whether the face has changed, and lately.
+    pub fn is_moving(&self) -> bool {
+        self.has_changed && !self.is_frozen()
     }
 
     /// Whether the face has not changed for too long.
@@ -52,13 +57,14 @@ impl Stillness {
     }
 
     /// The cue: the score falls from 1 to 0 within twice [`STILL_TIME_MAX`] without a change. `None`
-    /// before a frame has a signature.
+    /// before there is one, or enough frames without.
     pub fn finding(&self) -> Option<Finding> {
-        self.last.as_ref()?;
-        let still = if self.frames < STILL_FRAMES_MIN {
+        let still = if self.frames >= STILL_FRAMES_MIN {
+            self.now.since(self.since).as_secs_f32() / (2.0 * STILL_TIME_MAX.as_secs_f32())
+        } else if self.has_changed {
             0.0
         } else {
-            self.now.since(self.since).as_secs_f32() / (2.0 * STILL_TIME_MAX.as_secs_f32())
+            return None;
         };
         Some(Finding::new(Cue::Motion, (1.0 - still).clamp(0.0, 1.0), 0.5))
     }
@@ -103,16 +109,17 @@ mod tests {
     fn a_face_that_never_changes_is_frozen_after_a_second() {
         let frozen = |frames| {
             let stillness = shown(vec![100; frames]);
-            let finding = stillness.finding().unwrap();
-            assert_eq!(finding.pass, !stillness.is_frozen(), "{finding:?}");
+            assert!(!stillness.is_moving(), "nothing has changed yet");
+            let failing = stillness.finding().is_some_and(|finding| !finding.pass);
+            assert_eq!(failing, stillness.is_frozen());
             stillness.is_frozen()
         };
         assert!(!frozen(1) && !frozen(11) && frozen(12) && frozen(500));
         let changing = shown((0..50).map(|frame| 100 + frame % 2));
-        assert!(!changing.is_frozen());
+        assert!(!changing.is_frozen() && changing.is_moving());
         assert_eq!(changing.finding().unwrap().score, 1.0);
         let thawed = shown([vec![100; 30], vec![110; 3]].concat());
-        assert!(!thawed.is_frozen());
+        assert!(!thawed.is_frozen() && thawed.is_moving());
     }
 
     #[test]
@@ -125,12 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_signature_is_not_judged() {
-        let mut stillness = Stillness::default();
-        assert_eq!(stillness.finding(), None);
+    fn a_frame_without_a_signature_changes_nothing() {
+        let mut stillness = shown(vec![100; 30]);
+        stillness.see(None, Moment::from_nanos((1 << 40) + 3_100_000_000));
+        assert!(stillness.is_frozen(), "still frozen");
+        let mut unknown = Stillness::default();
         for second in 0..60 {
-            stillness.see(None, Moment::from_nanos(second * 1_000_000_000));
+            unknown.see(None, Moment::from_nanos(second * 1_000_000_000));
         }
-        assert_eq!((stillness.is_frozen(), stillness.finding()), (false, None));
+        assert_eq!((unknown.is_moving(), unknown.finding()), (false, None));
     }
 }

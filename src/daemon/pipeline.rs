@@ -190,7 +190,11 @@ impl Pipeline {
 
     /// Waits for one frame and judges it.
     pub fn run_once(&mut self) -> Result<Turn, PipelineError> {
-        let Some(frame) = (self.parts.frames)(FRAME_WAIT) else { return Ok(Turn::NoFrame) };
+        let Some(frame) = (self.parts.frames)(FRAME_WAIT) else {
+            // What is kept of faces goes when they have gone, also while the camera is silent.
+            self.attempts.observe(self.parts.clock.now(), &[]);
+            return Ok(Turn::NoFrame);
+        };
         self.status.count_frame();
         let captured = frame.captured.min(self.parts.clock.now());
         if self.parts.clock.now().since(captured) > FRAME_AGE_MAX {

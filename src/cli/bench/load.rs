@@ -80,12 +80,16 @@ pub fn run(
     let file = dir.join("facelatch.toml");
     fs::write(&file, toml::to_string(&configuration(models, dir, address))?)?;
     let started = Instant::now();
-    let child = Command::new(std::env::current_exe()?)
-        .args(["run", "--config"])
-        .arg(&file)
-        .stdout(Stdio::null())
-        .spawn()
-        .context("the daemon cannot be started")?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["run", "--config"]).arg(&file).stdout(Stdio::null());
+    // The file says it all: what is set for the caller's own daemon must not win over it, or the
+    // bench would work on the real store.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FACELATCH_") {
+            command.env_remove(name);
+        }
+    }
+    let child = command.spawn().context("the daemon cannot be started")?;
     let mut child = Running(child);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(ready(address))?;

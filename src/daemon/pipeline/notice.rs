@@ -117,18 +117,25 @@ fn event_liveness(report: Option<&LivenessReport>, outcome: &Outcome) -> EventLi
         let result = LivenessResult::Unchecked;
         return EventLiveness { result, score: None, code: None, cues: Vec::new() };
     };
-    // What only several frames show has a veto as well.
+    // What only several frames show has a veto as well, and the decision rests on all of them.
     let of_track: Vec<Finding> = outcome.agreement.into_iter().chain(outcome.motion).collect();
-    let is_spoof = outcome.verdict == Verdict::SpoofSuspected && of_track.iter().any(|f| !f.pass);
-    let failure = report.failure.or(is_spoof.then_some(LivenessReason::FaceNotLive));
+    let weakest = of_track.iter().map(Finding::calibrated).fold(f32::INFINITY, f32::min);
+    let (result, failure) = match outcome.verdict {
+        Verdict::SpoofSuspected => (LivenessResult::Spoof, Some(LivenessReason::FaceNotLive)),
+        Verdict::Denied(_) => (LivenessResult::Unsure, report.failure),
+        Verdict::Match | Verdict::UnknownFace => {
+            let result = match (report.failure, report.pad_score) {
+                (None, Some(_)) => LivenessResult::Live,
+                (None, None) => LivenessResult::Unchecked,
+                (Some(LivenessReason::FaceNotLive), _) => LivenessResult::Spoof,
+                (Some(_), _) => LivenessResult::Unsure,
+            };
+            (result, report.failure)
+        }
+    };
     EventLiveness {
-        result: match (failure, report.pad_score) {
-            (None, Some(_)) => LivenessResult::Live,
-            (None, None) => LivenessResult::Unchecked,
-            (Some(LivenessReason::FaceNotLive), _) => LivenessResult::Spoof,
-            (Some(_), _) => LivenessResult::Unsure,
-        },
-        score: report.pad_score.map(|score| round(score.clamp(0.0, 1.0))),
+        result,
+        score: report.pad_score.map(|score| round(score.min(weakest).clamp(0.0, 1.0))),
         code: failure.map(|reason| reason.code().to_string()),
         cues: report.findings.iter().chain(&of_track).map(EventCue::from).collect(),
     }
