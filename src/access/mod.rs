@@ -4,3 +4,4 @@ pub mod agreement;
 pub mod attempt;
 pub mod event;
 pub mod stillness;
+pub mod waiting;

@@ -6,7 +6,8 @@
 //! broker.
 //!
 //! [`Pipeline::run`] never fails; [`Pipeline::run_once`] is one frame and uses `?`. Pictures and
-//! templates end with the frame: nothing of a stranger is kept but a rectangle.
+//! templates end with the frame: nothing of a stranger is kept but a rectangle and, while the face is
+//! in view, the few pixels of its latest frame that tell whether it changes.
 
 pub mod analysis;
 pub mod journal;
@@ -469,12 +470,12 @@ mod tests {
         assert!(counted.contains(series), "{counted}");
         let event = &events[0];
         assert_eq!((event.v, event.event_type, event.seq), (1, EventType::Match, 1));
-        // The third frame, as that many have to agree on liveness.
-        assert_eq!(event.t_capture, Some(START.plus(PACE * 2)));
-        assert_eq!(event.t_decision, START.plus(PACE * 2 + LATENCY));
+        // The fourth frame: the first shows no change yet, and three have to agree on liveness.
+        assert_eq!(event.t_capture, Some(START.plus(PACE * 3)));
+        assert_eq!(event.t_decision, START.plus(PACE * 3 + LATENCY));
         assert_eq!(event.latency_ms, Some(40));
         assert_eq!(event.exp, event.t_decision.plus(notice::EVENT_LIFETIME));
-        assert_eq!(event.id.parse::<ulid::Ulid>().unwrap().timestamp_ms(), 1_700_000_000_240);
+        assert_eq!(event.id.parse::<ulid::Ulid>().unwrap().timestamp_ms(), 1_700_000_000_340);
         assert_eq!((event.boot.as_str(), event.camera.as_deref()), ("boot-1", Some("front")));
         assert_eq!(event.collection.as_deref(), Some("staff"));
         let person = event.person.clone().unwrap();
@@ -485,7 +486,7 @@ mod tests {
         assert_eq!((liveness.result, liveness.code), (LivenessResult::Live, None));
         assert!(liveness.score.unwrap() > 0.5);
         assert!((190..=210).contains(&event.quality.clone().unwrap().face_px));
-        assert_eq!((event.reason, event.frames, event.track), (None, 3, Some(1)));
+        assert_eq!((event.reason, event.frames, event.track), (None, 4, Some(1)));
         assert_eq!((&event.door, &event.image, event.t_relay), (&None, &None, None));
     }
 
@@ -585,8 +586,8 @@ mod tests {
     fn a_log_that_fails_costs_the_number_and_not_the_event() {
         let mut rig = Rig::new(true).staffed();
         rig.store.fail_next(1);
-        rig.show(3, &[Face::live(1)]);
-        rig.show(3, &[Face::live(2)]);
+        rig.show(4, &[Face::live(1)]);
+        rig.show(4, &[Face::live(2)]);
         let numbers: Vec<u64> = rig.events().iter().map(|event| event.seq).collect();
         assert_eq!(numbers, [0, 1]);
         let counters = rig.pipeline.status().counters();
@@ -598,21 +599,21 @@ mod tests {
     fn frames_are_judged_while_the_log_hangs_and_events_keep_their_order() {
         let mut rig = Rig::new(true).staffed();
         for person in 1..=3 {
-            rig.show(3, &[Face::live(person)]);
+            rig.show(4, &[Face::live(person)]);
         }
         // Nothing has been written yet: the loop did not wait for it.
         assert_eq!(
             (rig.store.events(0, 10).unwrap().len(), rig.bus.0.lock().unwrap().len()),
             (0, 0)
         );
-        assert_eq!(rig.pipeline.status().counters().frames, 9);
+        assert_eq!(rig.pipeline.status().counters().frames, 12);
         let events = rig.events();
         let told: Vec<(u64, &str)> = events
             .iter()
             .map(|event| (event.seq, event.person.as_ref().unwrap().id.as_str()))
             .collect();
         assert_eq!(told, [(1, "P1"), (2, "P2"), (3, "P3")]);
-        let decided = START.plus(PACE * 2 + LATENCY);
+        let decided = START.plus(PACE * 3 + LATENCY);
         assert_eq!(events[0].t_decision, decided, "events keep their times");
     }
 
@@ -631,7 +632,7 @@ mod tests {
     #[test]
     fn the_journal_ends_with_the_last_loop_and_loses_nothing() {
         let mut rig = Rig::new(true).staffed();
-        rig.show(3, &[Face::live(1)]);
+        rig.show(4, &[Face::live(1)]);
         let Rig { pipeline, writer, bus, .. } = rig;
         let writing = std::thread::spawn(move || writer.run());
         drop(pipeline);
@@ -726,7 +727,7 @@ mod tests {
         assert_eq!((before.seq, before.perf, before.last), (0, None, None));
         assert_eq!((before.gallery.collections, before.gallery.persons), (1, 3));
         assert_eq!(before.gallery.templates, 3);
-        rig.show(3, &[Face::live(1)]);
+        rig.show(4, &[Face::live(1)]);
         assert_eq!(rig.events().len(), 1);
         status.set_problem(Some("too dark".into()));
         let after = sources.take();

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::face::detection::{Detection, has_second_face, main_face};
+use crate::face::geometry::Rect;
 use crate::face::pose::Pose;
 
 /// The angle that scores 0 as a pose.
@@ -217,6 +218,11 @@ pub fn image_rules(
     rules: &ImageRules,
 ) -> Option<LivenessReason> {
     let Some(face) = main_face(faces) else { return Some(LivenessReason::FaceNotFound) };
+    let Rect { x, y, width: w, height: h } = face.bounds;
+    let points = face.landmarks.iter().flat_map(|point| [point.x, point.y]);
+    if !points.chain([x, y, w, h]).all(f32::is_finite) {
+        return Some(LivenessReason::FaceNotFound);
+    }
     let (bounds, width, height) = (face.bounds, width as f32, height as f32);
     let to_border =
         bounds.x.min(bounds.y).min(width - bounds.right()).min(height - bounds.bottom());
@@ -241,7 +247,9 @@ pub fn image_rules(
 /// explains what was seen.
 pub fn pose_finding(pose: Option<Pose>, angle_deg_max: f32) -> Finding {
     let score = |deg: f32| (1.0 - deg / POSE_SCORE_DEG).clamp(0.0, 1.0);
-    let angle = pose.map_or(f32::NAN, |pose| pose.yaw_deg.abs().max(pose.pitch_deg.abs()));
+    // `max` would pass a number over one that is none.
+    let finite = pose.filter(|pose| pose.yaw_deg.is_finite() && pose.pitch_deg.is_finite());
+    let angle = finite.map_or(f32::NAN, |pose| pose.yaw_deg.abs().max(pose.pitch_deg.abs()));
     Finding::new(Cue::Pose, score(angle), score(angle_deg_max))
 }
 
@@ -262,7 +270,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::face::geometry::{Point, Rect};
+    use crate::face::geometry::Point;
 
     const SIZE: (u32, u32) = (600, 800);
 
@@ -311,6 +319,20 @@ mod tests {
             ("150 px", face(200.0, 200.0, 150.0, 150.0)),
         ] {
             assert_eq!(judged(&[face]), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_no_face() {
+        for spoil in [
+            (|face: &mut Detection| face.bounds.width = f32::NAN) as fn(&mut Detection),
+            |face| face.bounds.x = f32::INFINITY,
+            |face| face.landmarks[0].x = f32::NAN,
+            |face| face.landmarks[4].y = f32::NEG_INFINITY,
+        ] {
+            let mut face = good();
+            spoil(&mut face);
+            assert_eq!(judged(&[face]), Some(LivenessReason::FaceNotFound), "{face:?}");
         }
     }
 
@@ -381,9 +403,15 @@ mod tests {
     fn a_face_that_looks_too_far_aside_or_nowhere_fails() {
         let pass = |yaw_deg, pitch_deg| pose_finding(Some(Pose { yaw_deg, pitch_deg }), 30.0).pass;
         assert!(pass(0.0, 0.0) && pass(30.0, -30.0) && pass(-30.0, 30.0));
-        for (yaw, pitch) in
-            [(30.1, 0.0), (-30.1, 0.0), (0.0, 30.1), (0.0, -90.0), (f32::NAN, f32::NAN)]
-        {
+        for (yaw, pitch) in [
+            (30.1, 0.0),
+            (-30.1, 0.0),
+            (0.0, 30.1),
+            (0.0, -90.0),
+            (f32::NAN, 0.0),
+            (0.0, f32::NAN),
+            (f32::NAN, f32::NAN),
+        ] {
             assert!(!pass(yaw, pitch), "{yaw} {pitch}");
         }
         assert!(!pose_finding(None, 30.0).pass);

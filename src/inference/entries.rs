@@ -32,7 +32,7 @@ pub struct PackEntry {
     pub pad: Vec<String>,
     /// Least mean bona fide probability that counts as live, 0 to 1.
     pub pad_score_min: f32,
-    /// Model that tells closed eyes and covered faces; without it neither is ever answered.
+    /// Model that tells closed eyes and covered faces; without it the pack cannot check liveness.
     pub face_state: Option<String>,
     /// Models that decide where eyes and pose are in doubt.
     pub mesh: Option<MeshModels>,

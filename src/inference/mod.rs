@@ -207,7 +207,7 @@ pub struct Pack {
     pub pad: Vec<PadSpec>,
     /// Least mean bona fide probability that counts as live, 0 to 1.
     pub pad_score_min: f32,
-    /// Tells closed eyes and covered faces; without it neither is ever answered.
+    /// Tells closed eyes and covered faces; without it the pack cannot check liveness.
     pub face_state: Option<FaceStateSpec>,
     /// Decides where the cheaper estimates of eyes and pose are in doubt.
     pub mesh: Option<MeshSpec>,

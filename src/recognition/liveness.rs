@@ -23,7 +23,6 @@ use crate::face::liveness::pose_finding;
 use crate::face::planes::PlaneMap;
 use crate::face::planes::Planes;
 use crate::face::planes::resize_into;
-use crate::face::pose;
 use crate::face::pose::Pose;
 use crate::face::state::FaceState;
 use crate::inference::FaceStateSpec;
@@ -35,6 +34,7 @@ use crate::inference::Pack;
 use crate::inference::PadSpec;
 use crate::inference::Tensor;
 use crate::recognition::aligned::Aligner;
+use crate::recognition::meaningless;
 use crate::recognition::mesh::MeshNetwork;
 use crate::recognition::mesh::MeshReading;
 
@@ -52,12 +52,14 @@ const BLINK_CLOSED_MIN: f32 = 0.2;
 /// Side of the attack detectors' input in pixels.
 const ATTACK_SIDE_PX: usize = 80;
 
-/// The networks of the check. Without attack detectors every face is refused.
+/// The networks of the check. Without attack detectors or the state network every face is refused.
 pub struct LivenessChecker {
     attack_detectors: Vec<AttackDetector>,
     pad_score_min: f32,
     state: Option<StateNetwork>,
     mesh: Option<MeshNetwork>,
+    /// Whether a network failed when it was last asked.
+    is_failing: bool,
 }
 
 struct AttackDetector {
@@ -82,6 +84,29 @@ struct Subject<'a> {
     face: &'a Detection,
     rules: &'a ImageRules,
     own_eyes: OwnEyes<'a>,
+}
+
+/// Why a check ends before everything is measured.
+enum Stop {
+    /// The face is lost: no window, no alignment, or the mesh does not see it.
+    Lost,
+    /// A network failed or answered numbers that mean nothing.
+    Broken(InferenceError),
+}
+
+impl Stop {
+    fn reason(&self) -> LivenessReason {
+        match self {
+            Self::Lost => LivenessReason::FaceNotFound,
+            Self::Broken(_) => LivenessReason::UnknownError,
+        }
+    }
+}
+
+impl From<InferenceError> for Stop {
+    fn from(error: InferenceError) -> Self {
+        Self::Broken(error)
+    }
 }
 
 /// What has been found out so far.
@@ -113,6 +138,7 @@ impl LivenessChecker {
             pad_score_min: pack.pad_score_min,
             state: pack.face_state.as_ref().map(state).transpose()?,
             mesh: pack.mesh.as_ref().map(mesh).transpose()?,
+            is_failing: false,
         })
     }
 
@@ -124,7 +150,7 @@ impl LivenessChecker {
         faces: &[Detection],
         own_eyes: OwnEyes<'_>,
     ) -> LivenessReport {
-        if self.attack_detectors.is_empty() {
+        if self.attack_detectors.is_empty() || self.state.is_none() {
             return LivenessReport::refused(LivenessReason::LicenseError);
         }
         if let Some(reason) = image_rules((image.width(), image.height()), faces, rules) {
@@ -134,10 +160,19 @@ impl LivenessChecker {
             return LivenessReport::refused(LivenessReason::FaceNotFound);
         };
         let mut found = Found::default();
-        let failed = self.measure(&Subject { image, face, rules, own_eyes }, &mut found).err();
+        let stop = self.measure(&Subject { image, face, rules, own_eyes }, &mut found).err();
         let report = LivenessReport::of(found.findings, found.pose);
-        // A stage that broke leaves nothing to judge by, whatever the others found.
-        LivenessReport { failure: failed.or(report.failure), ..report }
+        let Some(stop) = stop else {
+            self.is_failing = false;
+            return report;
+        };
+        if let (Stop::Broken(error), false) = (&stop, self.is_failing) {
+            // One line for a run of failures: cameras ask many times a second.
+            tracing::error!(%error, "the liveness check fails");
+            self.is_failing = true;
+        }
+        // A stage that stopped leaves nothing to judge by, whatever the others found.
+        LivenessReport { failure: Some(stop.reason()), ..report }
     }
 
     /// How open the eyes are in a picture that a person is enrolled with. `None` when the pack has
@@ -150,39 +185,38 @@ impl LivenessChecker {
         {
             return None;
         }
-        EyeRatio::of(mesh.read(image, face).map_err(|error| broken(&error)).ok()??.eye_ratios)
+        EyeRatio::of(mesh.read(image, face).ok()??.eye_ratios)
     }
 
-    fn measure(&mut self, subject: &Subject, found: &mut Found) -> Result<(), LivenessReason> {
+    fn measure(&mut self, subject: &Subject, found: &mut Found) -> Result<(), Stop> {
         let Subject { image, face, rules, own_eyes } = *subject;
-        let state = self.state.as_mut().map(|network| network.read(image, face)).transpose()?;
+        // `check` has refused before where there is none.
+        let Some(network) = &mut self.state else { return Err(Stop::Lost) };
+        let state = network.read(image, face)?;
         let mut second_look =
             SecondLook { network: self.mesh.as_mut(), subject, reading: Reading::NotAsked };
-        let estimate = state.map_or_else(|| pose::estimate(&face.landmarks), |s| Some(s.pose));
-        found.pose = estimate;
-        if is_doubtful(estimate, rules.angle_deg_max) {
-            found.pose = second_look.reading()?.map_or(estimate, |reading| Some(reading.pose));
+        let mut pose = state.pose;
+        if second_look.network.is_some() && is_doubtful(pose, rules.angle_deg_max) {
+            pose = second_look.reading()?.ok_or(Stop::Lost)?.pose;
         }
+        found.pose = Some(pose);
         if !found.add(pose_finding(found.pose, rules.angle_deg_max)) {
             return Ok(());
         }
-        if let (Some(state), Some(network)) = (state, &self.state) {
-            let limit_uncovered = 1.0 - network.covered_min;
-            let limit = 1.0 - network.eyes_closed_min;
-            let mut open = state.open();
-            if open < limit && second_look.reading()?.is_some_and(|r| !are_closed(&r, own_eyes)) {
-                // Two networks disagree, or the person's eyes are as narrow when they are open: in
-                // doubt the eyes are open, but only just.
-                open = limit;
-            }
-            // Behind sunglasses nobody can tell; the next test gives the reason.
-            let eyes_seen = 1.0 - state.eyes_covered >= limit_uncovered;
-            if eyes_seen && !found.add(Finding::new(Cue::Eyes, open, limit)) {
-                return Ok(());
-            }
-            if !found.add(Finding::new(Cue::Uncovered, state.uncovered(), limit_uncovered)) {
-                return Ok(());
-            }
+        let (limit, limit_uncovered) = (1.0 - network.eyes_closed_min, 1.0 - network.covered_min);
+        let mut open = state.open();
+        if open < limit && second_look.reading()?.is_some_and(|r| !are_closed(&r, own_eyes)) {
+            // Two networks disagree, or the person's eyes are as narrow when they are open: in doubt
+            // the eyes are open, but only just.
+            open = limit;
+        }
+        // Behind sunglasses nobody can tell; the next test gives the reason.
+        let eyes_seen = 1.0 - state.eyes_covered >= limit_uncovered;
+        if eyes_seen && !found.add(Finding::new(Cue::Eyes, open, limit)) {
+            return Ok(());
+        }
+        if !found.add(Finding::new(Cue::Uncovered, state.uncovered(), limit_uncovered)) {
+            return Ok(());
         }
         found.add(Finding::new(Cue::Pad, self.pad_score(image, face)?, self.pad_score_min));
         // A cue that cannot judge this face says nothing; it has no vote to give for it either.
@@ -197,7 +231,7 @@ impl LivenessChecker {
     }
 
     /// Mean bona fide probability of the attack detectors.
-    fn pad_score(&mut self, image: &Image, face: &Detection) -> Result<f32, LivenessReason> {
+    fn pad_score(&mut self, image: &Image, face: &Detection) -> Result<f32, Stop> {
         let mut sum = 0.0;
         for detector in &mut self.attack_detectors {
             sum += detector.score(image, face)?;
@@ -223,24 +257,22 @@ enum Reading {
 
 impl SecondLook<'_> {
     /// `None` without a mesh, or when it does not see the face.
-    fn reading(&mut self) -> Result<Option<MeshReading>, LivenessReason> {
+    fn reading(&mut self) -> Result<Option<MeshReading>, InferenceError> {
         if let Reading::Known(reading) = self.reading {
             return Ok(reading);
         }
         let Some(network) = &mut self.network else { return Ok(None) };
         let Subject { image, face, .. } = *self.subject;
-        let reading = network.read(image, face).map_err(|error| broken(&error))?;
+        let reading = network.read(image, face)?;
         self.reading = Reading::Known(reading);
         Ok(reading)
     }
 }
 
-/// Whether the mesh has to decide on a pose: the cheap estimate is near the limit, or there is none.
-fn is_doubtful(estimate: Option<Pose>, angle_deg_max: f32) -> bool {
-    estimate.is_none_or(|pose| {
-        let angle = pose.yaw_deg.abs().max(pose.pitch_deg.abs());
-        (angle - angle_deg_max).abs() <= POSE_DOUBT_DEG
-    })
+/// Whether the mesh has to decide on a pose: the cheaper estimate is near the limit.
+fn is_doubtful(estimate: Pose, angle_deg_max: f32) -> bool {
+    let angle = estimate.yaw_deg.abs().max(estimate.pitch_deg.abs());
+    (angle - angle_deg_max).abs() <= POSE_DOUBT_DEG
 }
 
 /// Whether the mesh lets it pass that the eyes are closed: both, by shape, by expression and by the
@@ -273,35 +305,25 @@ impl StateNetwork {
         })
     }
 
-    fn read(&mut self, image: &Image, face: &Detection) -> Result<FaceState, LivenessReason> {
-        let input = self.aligner.align(image, face).ok_or(LivenessReason::FaceNotFound)?;
-        let outputs = self.model.run(&input).map_err(|error| broken(&error))?;
-        let state = outputs.get("state").map_err(|error| broken(&error))?;
-        FaceState::decode(&state.values).ok_or_else(|| broken(&meaningless("six finite numbers")))
+    fn read(&mut self, image: &Image, face: &Detection) -> Result<FaceState, Stop> {
+        let input = self.aligner.align(image, face).ok_or(Stop::Lost)?;
+        let outputs = self.model.run(&input)?;
+        let state = FaceState::decode(&outputs.get("state")?.values);
+        Ok(state.ok_or_else(|| meaningless("six finite numbers"))?)
     }
 }
 
 impl AttackDetector {
-    fn score(&mut self, image: &Image, face: &Detection) -> Result<f32, LivenessReason> {
+    fn score(&mut self, image: &Image, face: &Detection) -> Result<f32, Stop> {
         let window = attack_window(image.width(), image.height(), face.bounds, self.crop_scale)
-            .ok_or(LivenessReason::FaceNotFound)?;
+            .ok_or(Stop::Lost)?;
         let side = ATTACK_SIDE_PX;
         let mut values = vec![0.0; 3 * side * side];
         let mut planes = Planes { width: side, height: side, values: &mut values };
         resize_into(image, window, (side, side), &PlaneMap::RAW_BGR, &mut planes);
         let input = Tensor { shape: vec![1, 3, side, side], values };
-        let outputs = self.model.run(&input).map_err(|error| broken(&error))?;
-        let logits = outputs.get("logits").map_err(|error| broken(&error))?;
-        bona_fide_probability(&logits.values)
-            .ok_or_else(|| broken(&meaningless("three finite logits")))
+        let outputs = self.model.run(&input)?;
+        let score = bona_fide_probability(&outputs.get("logits")?.values);
+        Ok(score.ok_or_else(|| meaningless("three finite logits"))?)
     }
-}
-
-fn broken(error: &InferenceError) -> LivenessReason {
-    tracing::error!(%error, "attack detection failed");
-    LivenessReason::UnknownError
-}
-
-fn meaningless(expected: &str) -> InferenceError {
-    InferenceError::Shape { reason: format!("{expected} expected") }
 }

@@ -1,7 +1,7 @@
 //! The face mesh in the recognition path: pose, eye aspect ratios and blinking of one face.
 //!
 //! Two networks, one after the other: points of the face, then expressions from some of them. Slow
-//! compared with the other networks, so it is asked once for an attempt, not for every frame.
+//! compared with the other networks, so it is asked only where they are in doubt.
 
 use crate::face::detection::Detection;
 use crate::face::image::Image;
@@ -13,6 +13,7 @@ use crate::inference::MeshSpec;
 use crate::inference::Model;
 use crate::inference::ModelLoader;
 use crate::inference::Tensor;
+use crate::recognition::meaningless;
 
 /// The network's output with the points.
 const POINTS: &str = "Identity";
@@ -81,10 +82,6 @@ impl MeshNetwork {
         mesh::blink(&outputs.get(EXPRESSIONS)?.values)
             .ok_or_else(|| meaningless("52 finite expressions"))
     }
-}
-
-fn meaningless(expected: &str) -> InferenceError {
-    InferenceError::Shape { reason: format!("{expected} expected") }
 }
 
 #[cfg(test)]

@@ -221,6 +221,11 @@ fn stride_maps(outputs: &Outputs, stride: usize) -> Result<StrideMaps<'_>, Infer
     })
 }
 
+/// The error for an output whose numbers mean nothing.
+fn meaningless(expected: &str) -> InferenceError {
+    InferenceError::Shape { reason: format!("{expected} expected") }
+}
+
 /// Facts about a pack, before or without loading its networks.
 pub fn info(pack: &Pack) -> RecognitionInfo {
     RecognitionInfo {
@@ -229,7 +234,7 @@ pub fn info(pack: &Pack) -> RecognitionInfo {
         embedding_model: EmbeddingModelId(pack.embedding.file.sha256.chars().take(16).collect()),
         dimension: pack.embedding.dimension,
         score_map: pack.embedding.score_map.clone(),
-        has_liveness: !pack.pad.is_empty(),
+        has_liveness: !pack.pad.is_empty() && pack.face_state.is_some(),
     }
 }
 
