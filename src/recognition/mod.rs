@@ -504,13 +504,15 @@ mod tests {
         }
     }
 
+    type Change = fn(&mut [f32]);
+
     /// The scripted networks, of which one says something else.
     struct Changed {
         name: &'static str,
-        change: fn(&mut [f32]),
+        change: Change,
     }
 
-    struct ChangedModel(Box<dyn Model>, fn(&mut [f32]));
+    struct ChangedModel(Box<dyn Model>, Change);
 
     impl ModelLoader for Changed {
         fn load(&self, file: &ModelFile, threads: usize) -> Result<Box<dyn Model>, InferenceError> {
@@ -540,7 +542,7 @@ mod tests {
     #[test]
     fn covered_eyes_and_eyes_from_the_side_are_no_measure_of_open_ones() {
         let (state, mesh) = (scripted::FACE_STATE, scripted::MESH);
-        let rows: [(&str, &'static str, fn(&mut [f32]), bool); 5] = [
+        let rows: [(&str, &'static str, Change, bool); 5] = [
             ("as scripted", state, |_| (), true),
             ("sunglasses", state, |state| state[2] = 6.0, false),
             ("a mask leaves the eyes free", state, |state| state[3] = 6.0, true),
