@@ -339,9 +339,9 @@ fn narrow_eyes_are_judged_by_their_own_measure_where_the_person_is_known() {
         refused(&answer, 422, "ERR_LIVENESS_ERROR");
         assert_eq!(answer.json["metadata"]["code"], "EYES_CLOSED");
     }
-    // A stranger, whom a search for anybody at all does not make known.
+    // A stranger, whom neither a search for anybody at all nor the id of somebody makes known.
     let answers = answers_to_known_eyes(&pack, &of(Kind::Squinting, 9));
-    for answer in &answers[..3] {
+    for answer in &answers {
         refused(answer, 422, "ERR_LIVENESS_ERROR");
         assert_eq!(answer.json["metadata"]["code"], "EYES_CLOSED");
     }
@@ -377,8 +377,14 @@ fn how_open_the_eyes_of_people_are_is_kept_and_told_to_nobody() {
         member.eye_ratio.map(|ratio| (ratio.value() * 100.0).round() as u32)
     };
     assert_eq!([kept("p240"), kept("bulk"), kept("shut")], [Some(17), Some(30), None]);
+    // To as many digits as anybody would print of it.
+    let p240 = || bench.roster.person(&staff, &PersonId::new("p240").unwrap()).unwrap();
+    let number: String = p240().eye_ratio.unwrap().value().to_string().chars().take(5).collect();
+    assert!(number.len() >= 4, "{number}");
+    let squinting = picture_base64(&[Face { kind: Kind::Squinting, ..Face::live(240) }]);
+    let live = json!({"face_base_64": squinting, "check_liveness": true});
     let told = [
-        bench.call("PUT /person", &enrolment("staff", 240)),
+        bench.call("PUT /person", &with(&enrolment("staff", 240), live.clone())),
         bench.call("GET /person?collection_name=staff&person_id=p240", &json!({})),
         bench.call("GET /persons?collection_name=staff", &json!({})),
         bench.call(
@@ -389,7 +395,35 @@ fn how_open_the_eyes_of_people_are_is_kept_and_told_to_nobody() {
     for answer in told {
         let json = answer.ok().to_string();
         assert!(json.contains("p240") && !json.contains("eye"), "{json}");
+        assert!(!json.contains(&number), "{json}");
     }
+    assert_eq!(kept("p240"), Some(17), "a picture that does not tell leaves it as it was");
+    // A check by the own eyes, and one as a stranger.
+    let compare = with(&live, json!({"ref_face_base_64": face(240)}));
+    for (what, body) in [("POST /compare", compare), ("POST /liveness", live)] {
+        let json = bench.call(what, &body).ok().to_string();
+        assert!(!json.contains(&number), "{what}: {json}");
+    }
+    let printed = format!("{:?}", p240());
+    assert!(printed.contains("p240") && !printed.contains(&number), "{printed}");
+    // Another face under the same id, alone and in bulk.
+    for body in [
+        with(&enrolment("staff", 240), json!({"face_base_64": shut})),
+        with(&enrolment("staff", 240), json!({"face_base_64": squinting})),
+    ] {
+        bench.call("PUT /person", &body).ok();
+        assert_eq!(kept("p240"), None);
+    }
+    let bulk = |id: &str, picture: &str| {
+        let items = [json!({"person_id": id, "person_name": "B", "face_base_64": picture})];
+        let body = json!({
+            "collection_name": "staff", "face_storage_type": "NoStorage", "persons": items,
+        });
+        assert_eq!(bench.call("PUT /persons", &body).ok(), json!([]));
+        kept("bulk")
+    };
+    let of_one = picture_base64(&[Face { kind: Kind::Asleep, ..Face::live(1) }]);
+    assert_eq!([bulk("bulk", &of_one), bulk("bulk", &shut)], [Some(30), None]);
 }
 
 #[test]

@@ -265,6 +265,7 @@ fn enrolment(id: &str, template: Template) -> anyhow::Result<Enrolment> {
         storage: FaceStorageType::NoStorage,
         template,
         eye_ratio: None,
+        same_face_min: None,
         image: ImageChange::Remove,
         mode: EnrolmentMode::Replace,
     })

@@ -343,6 +343,7 @@ mod tests {
             storage: FaceStorageType::NoStorage,
             template: Template::from_embedding(&embedding_of(person)).unwrap(),
             eye_ratio: None,
+            same_face_min: None,
             image: ImageChange::Keep,
             mode: EnrolmentMode::Replace,
         }

@@ -50,12 +50,30 @@ pub struct Person {
     pub storage: FaceStorageType,
     /// 1 to 16 reference faces, oldest first.
     pub references: Vec<Reference>,
-    /// The person's own open eyes, if a picture of an enrolment told; of several the widest.
+    /// The person's own open eyes, if a picture of an enrolment told; of several the widest. Stays
+    /// when the person is enrolled anew with the same face in a picture that does not tell.
     pub eye_ratio: Option<EyeRatio>,
     /// Time of the first enrolment.
     pub created: UtcTime,
     /// Time of the last change.
     pub updated: UtcTime,
+}
+
+impl Person {
+    /// The person's own open eyes, if `face`, a template of `model`, is the face of one of the
+    /// references by a cosine of at least `cosine_min` (inclusive). An id says nothing about whose
+    /// eyes are in a picture.
+    pub fn eyes_of(
+        &self,
+        face: &Template,
+        model: &EmbeddingModelId,
+        cosine_min: f32,
+    ) -> Option<EyeRatio> {
+        let is_same = |reference: &Reference| {
+            reference.model == *model && reference.template.cosine(face) >= cosine_min
+        };
+        self.eye_ratio.filter(|_| self.references.iter().any(is_same))
+    }
 }
 
 /// A person as the gallery keeps them in memory: everything but the searchable templates, which lie

@@ -176,16 +176,21 @@ impl LivenessChecker {
     }
 
     /// How open the eyes are in a picture that a person is enrolled with. `None` when the pack has
-    /// no use for it, a network cannot tell, or the eyes count as closed: what is shut must never
-    /// become the measure of open. An enrolment does not fail for want of it.
+    /// no use for it, a network cannot tell, the eyes are covered or seen from the side, or they
+    /// count as closed: what is shut must never become the measure of open, and an enrolment need
+    /// not have asked for the check that refuses such pictures. It does not fail for want of it.
     pub fn open_eyes(&mut self, image: &Image, face: &Detection) -> Option<EyeRatio> {
         let (state, mesh) = (self.state.as_mut()?, self.mesh.as_mut()?);
-        if self.attack_detectors.is_empty()
-            || state.read(image, face).ok()?.open() < 1.0 - state.eyes_closed_min
-        {
+        if self.attack_detectors.is_empty() {
             return None;
         }
-        EyeRatio::of(mesh.read(image, face).ok()??.eye_ratios)
+        let seen = state.read(image, face).ok()?;
+        if seen.open() < 1.0 - state.eyes_closed_min || seen.eyes_covered >= state.covered_min {
+            return None;
+        }
+        let reading = mesh.read(image, face).ok()??;
+        let pose = pose_finding(Some(reading.pose), ImageRules::STILL.angle_deg_max);
+        if pose.pass { EyeRatio::of(reading.eye_ratios) } else { None }
     }
 
     fn measure(&mut self, subject: &Subject, found: &mut Found) -> Result<(), Stop> {

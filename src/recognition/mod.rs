@@ -509,6 +509,59 @@ mod tests {
         }
     }
 
+    type Change = fn(&mut [f32]);
+
+    /// The scripted networks, of which one says something else.
+    struct Changed {
+        name: &'static str,
+        change: Change,
+    }
+
+    struct ChangedModel(Box<dyn Model>, Change);
+
+    impl ModelLoader for Changed {
+        fn load(&self, file: &ModelFile, threads: usize) -> Result<Box<dyn Model>, InferenceError> {
+            let model = ScriptedLoader::default().load(file, threads)?;
+            let named = file.name == self.name;
+            Ok(if named { Box::new(ChangedModel(model, self.change)) } else { model })
+        }
+    }
+
+    impl Model for ChangedModel {
+        fn run(&mut self, input: &Tensor) -> Result<Outputs, InferenceError> {
+            let mut outputs = self.0.run(input)?;
+            (self.1)(&mut outputs.0[0].1.values);
+            Ok(outputs)
+        }
+    }
+
+    /// Turns the scripted mesh about the axis through its middle.
+    fn turn(points: &mut [f32], yaw_deg: f32) {
+        let (sin, cos) = yaw_deg.to_radians().sin_cos();
+        for [x, _, z] in points.as_chunks_mut::<3>().0 {
+            let (across, deep) = (*x - 128.0, *z - 128.0);
+            (*x, *z) = (128.0 + across * cos - deep * sin, 128.0 + across * sin + deep * cos);
+        }
+    }
+
+    #[test]
+    fn covered_eyes_and_eyes_from_the_side_are_no_measure_of_open_ones() {
+        let (state, mesh) = (scripted::FACE_STATE, scripted::MESH);
+        let rows: [(&str, &'static str, Change, bool); 5] = [
+            ("as scripted", state, |_| (), true),
+            ("sunglasses", state, |state| state[2] = 6.0, false),
+            ("a mask leaves the eyes free", state, |state| state[3] = 6.0, true),
+            ("20 degrees to the side", mesh, |points| turn(points, 20.0), true),
+            ("40 degrees to the side", mesh, |points| turn(points, 40.0), false),
+        ];
+        let picture = scripted::picture_of(&[Face::live(1)]);
+        for (what, name, change, told) in rows {
+            let mut recognizer = with_mesh(&scripted::pack(), &Changed { name, change });
+            let found = recognizer.detect(&picture).unwrap();
+            assert_eq!(recognizer.open_eyes(&picture, &found[0]).is_some(), told, "{what}");
+        }
+    }
+
     #[test]
     fn a_pack_without_a_liveness_model_says_so_for_every_picture() {
         let mut pack = scripted::pack();

@@ -91,6 +91,9 @@ pub struct Enrolment {
     pub template: Template,
     /// How open the eyes are in the picture, if that could be told.
     pub eye_ratio: Option<EyeRatio>,
+    /// Least cosine with a present reference at which a picture that does not tell keeps what is
+    /// known of the person's open eyes; `None`: none does.
+    pub same_face_min: Option<f32>,
     /// The picture to keep, already in the form of `storage`.
     pub image: ImageChange,
     /// Append to the reference faces of an existing person instead of replacing them.
@@ -411,7 +414,13 @@ impl Roster {
             (EnrolmentMode::AddFace, Some(present)) => {
                 (present.references, EyeRatio::wider(present.eye_ratio, enrolment.eye_ratio))
             }
-            _ => (Vec::new(), enrolment.eye_ratio),
+            (_, present) => {
+                let kept = || {
+                    let (face, same_min) = (&enrolment.template, enrolment.same_face_min?);
+                    present?.eyes_of(face, &self.model, same_min)
+                };
+                (Vec::new(), enrolment.eye_ratio.or_else(kept))
+            }
         };
         if references.len() >= REFERENCES_PER_PERSON_MAX {
             // The oldest reference of a model that is gone makes room: nothing can match it.
@@ -548,6 +557,7 @@ mod tests {
             storage: FaceStorageType::NoStorage,
             template: face(values),
             eye_ratio: None,
+            same_face_min: None,
             image: ImageChange::Remove,
             mode: EnrolmentMode::Replace,
         }
@@ -668,6 +678,37 @@ mod tests {
         let other = open(&store, &clock, "m2");
         let kept = other.person(&staff, &id("x")).unwrap().eye_ratio;
         assert_eq!(kept, EyeRatio::new(0.25), "another embedding model changes no eyes");
+    }
+
+    #[test]
+    fn open_eyes_stay_known_when_the_same_face_is_enrolled_anew() {
+        let Bench { roster, store, clock } = bench();
+        let staff = name("staff");
+        roster.create_collection(&staff).unwrap();
+        let anew = |face: usize, ratio| Enrolment {
+            eye_ratio: EyeRatio::new(ratio),
+            same_face_min: Some(0.99),
+            ..enrolment("x", numbered(face))
+        };
+        let (untold, other_face) = (f32::NAN, 900);
+        let enrolled = |roster: &Roster, new| {
+            let persons = roster.enrol(&staff, vec![new]).unwrap();
+            assert_eq!(roster.person(&staff, &id("x")).unwrap().eye_ratio, persons[0].eye_ratio);
+            persons[0].eye_ratio.map(EyeRatio::value)
+        };
+        for (new, expected) in [
+            (anew(1, untold), None),
+            (anew(1, 0.2), Some(0.2)),
+            (anew(20, untold), Some(0.2)),
+            (anew(1, 0.15), Some(0.15)),
+            (anew(other_face, untold), None),
+            (anew(1, untold), None),
+            (anew(1, 0.2), Some(0.2)),
+        ] {
+            assert_eq!(enrolled(&roster, new), expected);
+        }
+        let other_model = open(&store, &clock, "m2");
+        assert_eq!(enrolled(&other_model, anew(1, untold)), None, "nothing to compare with");
     }
 
     #[test]

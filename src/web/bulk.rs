@@ -13,7 +13,7 @@ use crate::web::body;
 use crate::web::error::{ApiError, ErrorBody};
 use crate::web::faces::{Posted, Seen};
 use crate::web::forms::{BULK_PERSONS_MAX, BulkForm, BulkPersonForm};
-use crate::web::persons::PreparedFace;
+use crate::web::persons::{PreparedFace, same_face_min};
 use crate::web::reply;
 use crate::web::service::{Admitted, Service, Workers, collection_name};
 
@@ -36,6 +36,7 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
     }
     let collection = collection_name(&form.collection_name)?;
     service.gallery(&collection)?;
+    let same_face_min = same_face_min(&service.models()?.score_map);
     let storage = FaceStorageType::from(form.face_storage_type);
     let mut persons = form.persons;
     let outcomes = prepare_all(service.workers()?, &mut persons, storage).await?;
@@ -44,7 +45,7 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
     let mut enrolments = Vec::new();
     for (index, (person, outcome)) in persons.into_iter().zip(outcomes).enumerate() {
         match outcome {
-            Ok(face) => enrolments.push(enrolment(person, face, storage)),
+            Ok(face) => enrolments.push(enrolment(person, face, storage, same_face_min)),
             Err(error) => failures.push(
                 error
                     .with("person_id", person.person_id.as_str())
@@ -110,7 +111,12 @@ async fn prepare(
     Err(PoolError::Busy.into())
 }
 
-fn enrolment(person: BulkPersonForm, face: PreparedFace, storage: FaceStorageType) -> Enrolment {
+fn enrolment(
+    person: BulkPersonForm,
+    face: PreparedFace,
+    storage: FaceStorageType,
+    same_face_min: f32,
+) -> Enrolment {
     Enrolment {
         id: person.person_id,
         name: person.person_name,
@@ -119,6 +125,7 @@ fn enrolment(person: BulkPersonForm, face: PreparedFace, storage: FaceStorageTyp
         image: PreparedFace::image_change(&face.kept),
         template: face.template,
         eye_ratio: face.eye_ratio,
+        same_face_min: Some(same_face_min),
         mode: EnrolmentMode::Replace,
     }
 }

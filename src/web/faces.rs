@@ -136,6 +136,8 @@ impl Seen {
 
     /// First as a stranger: a picture that fails even by the person's own eyes is refused for the
     /// reason that it would be refused for anybody, so the reason tells nothing about who it is.
+    /// The time may: shut eyes of somebody known cost a second check, those of a stranger do not.
+    /// Whoever can measure it holds a key that may ask who it is without the check.
     fn liveness_failure(
         &self,
         recognizer: &mut Recognizer,

@@ -18,7 +18,7 @@ use crate::web::base64_image;
 use crate::web::body;
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::faces::{LivenessDemand, Posted, Seen};
-use crate::web::forms::{PersonForm, PersonKeyForm, person_id_of};
+use crate::web::forms::{PersonForm, PersonKeyForm, least_score, person_id_of};
 use crate::web::reply;
 use crate::web::service::{Admitted, Service, collection_name};
 use crate::web::stored_images;
@@ -67,9 +67,10 @@ impl PreparedFace {
 pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
     let mut form: PersonForm = body::read(&request.body)?;
     let collection = collection_name(&form.collection_name)?;
-    let present = service.gallery(&collection)?.member(&form.person_id).cloned();
+    let (gallery, id) = (service.gallery(&collection)?, form.person_id.clone());
     let models = service.models()?;
     let map = models.score_map.clone();
+    let same_face_min = same_face_min(&map);
     let liveness = LivenessDemand::new(form.check_liveness, models.has_liveness);
     let storage = FaceStorageType::from(form.face_storage_type);
     let posted = Posted { field: "face_base_64", text: std::mem::take(&mut form.face_base_64) };
@@ -77,7 +78,10 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
         .recognise(move |recognizer| {
             let seen = Seen::new(recognizer, &posted)?;
             seen.require_one_face()?;
-            seen.require_live(recognizer, liveness, |_| present?.eye_ratio)?;
+            seen.require_live(recognizer, liveness, |recognizer| {
+                let template = seen.template(recognizer, seen.main_face()).ok()?;
+                gallery.person(&id)?.eyes_of(&template, gallery.model(), same_face_min)
+            })?;
             PreparedFace::new(recognizer, seen, storage)
         })
         .await?;
@@ -85,6 +89,12 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
         service.blocking(move |roster| enrol(roster, &collection, form, face, &map)).await?;
     tracing::info!(collection = answer.collection_name, "person enrolled");
     reply::ok(&answer)
+}
+
+/// The least cosine with a reference of a person at which a face is taken for that person's own:
+/// that of a search which names no threshold.
+pub fn same_face_min(map: &ScoreMap) -> f32 {
+    Threshold { map, least: least_score(None, None) }.cosine_min()
 }
 
 fn enrol(
@@ -104,6 +114,7 @@ fn enrol(
         image: PreparedFace::image_change(&face.kept),
         template: face.template,
         eye_ratio: face.eye_ratio,
+        same_face_min: Some(same_face_min(map)),
         mode,
     };
     let person = if form.check_duplicates {
