@@ -170,6 +170,28 @@ impl WhichCamera {
         named.or_else(first).unwrap_or_else(|| "the first of this machine".into())
     }
 
+    /// The options as they were given, for a command that does the same again.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut add = |option: &str, value: String| words.extend([option.to_string(), value]);
+        if let Some(name) = &self.camera {
+            add("--camera", name.clone());
+        }
+        if self.source.is_some() {
+            add("--source", self.label(&[]));
+        }
+        if let Some((width, height)) = self.size {
+            add("--size", format!("{width}x{height}"));
+        }
+        if let Some(fps) = self.fps {
+            add("--fps", fps.to_string());
+        }
+        if let Some(format) = self.format.and_then(|format| format.to_possible_value()) {
+            add("--format", format.get_name().into());
+        }
+        words
+    }
+
     /// The camera that is meant; nothing is opened yet.
     pub fn request(self, cameras: &[CameraConfig]) -> anyhow::Result<CameraRequest> {
         let known = || cameras.iter().map(|known| known.name.as_str()).collect::<Vec<_>>();

@@ -89,7 +89,13 @@ impl Check {
 
 /// Examines everything; exit code 1 when something does not work.
 pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let mut checks = vec![runtime(config), models(config), permissions(&config.store.dir)];
+    let mut checks = vec![runtime(config), models(config)];
+    checks.extend(
+        assembly::pack(&config.models)
+            .ok()
+            .map(|pack| liveness(&pack.name, pack.pad.len(), config.liveness.required)),
+    );
+    checks.push(permissions(&config.store.dir));
     let (store, daemon_runs) = store(config);
     checks.push(store);
     checks.extend(config.cameras.iter().map(|camera| self::camera(camera, daemon_runs)));
@@ -146,6 +152,31 @@ fn models(config: &Config) -> Check {
             "models",
             format!("{error:#}"),
             "facelatch models verify; then facelatch models install",
+        ),
+    }
+}
+
+/// Whether somebody on camera can pass the liveness check, by the number of the pack's detectors of
+/// attacks.
+fn liveness(pack: &str, detectors: usize, required: bool) -> Check {
+    let name = "liveness";
+    let plural = if detectors == 1 { "" } else { "s" };
+    match (detectors, required) {
+        (0, true) => Check::new(
+            name,
+            State::Warning,
+            format!(
+                "required, and the pack `{pack}` has no liveness model: nobody will be reported \
+                 as a match"
+            ),
+            "facelatch models install --pack standard; or liveness.required = false where that \
+             is acceptable",
+        ),
+        (0, false) => Check::ok(name, "not required, and not checked: a photograph passes"),
+        (_, true) => Check::ok(name, format!("checked by {detectors} attack detector{plural}")),
+        (_, false) => Check::ok(
+            name,
+            format!("checked by {detectors} attack detector{plural}, and not required"),
         ),
     }
 }
@@ -280,6 +311,24 @@ mod tests {
         assert_eq!(clock(UtcTime::from_millis(0), true).state, State::Failed);
         assert_eq!(clock(CLOCK_SANE_FROM, false).state, State::Warning);
         assert_eq!(clock(CLOCK_SANE_FROM, true).state, State::Ok);
+    }
+
+    #[test]
+    fn a_door_that_opens_to_nobody_is_a_warning() {
+        let shut = liveness("builtin", 0, true);
+        assert_eq!(shut.state, State::Warning);
+        assert!(shut.detail.contains("nobody will be reported as a match"), "{}", shut.detail);
+        assert!(shut.remedy.contains("models install"), "{}", shut.remedy);
+        for (detectors, required, words) in [
+            (0, false, "not checked"),
+            (1, true, "checked by 1 attack detector"),
+            (2, true, "checked by 2 attack detectors"),
+            (2, false, "not required"),
+        ] {
+            let check = liveness("standard", detectors, required);
+            assert_eq!((check.state, check.remedy.as_str()), (State::Ok, ""));
+            assert!(check.detail.contains(words), "{}", check.detail);
+        }
     }
 
     #[test]

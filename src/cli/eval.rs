@@ -10,6 +10,8 @@ use crate::config::{Config, ModelsConfig};
 use crate::daemon::assembly;
 use crate::eval::liveness::{self, RuleSet};
 use crate::eval::recognition::{self, Options};
+use crate::inference::Pack;
+use crate::inference::manifest::ManifestError;
 use crate::recognition::{Recognizer, info};
 
 /// Arguments of `facelatch eval`.
@@ -126,10 +128,21 @@ fn run_recognition(args: RecognitionArgs, models: &ModelsConfig) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
+/// The pack that was asked for, and no other: `builtin`, which takes the place of a `standard` that
+/// is not installed, has no liveness model, and an error about it would name the wrong pack.
+pub fn chosen(models: &ModelsConfig) -> anyhow::Result<Pack> {
+    let pack = assembly::pack(models)?;
+    if pack.name == models.pack {
+        return Ok(pack);
+    }
+    let (pack, dir) = (models.pack.clone(), models.dir.clone());
+    Err(ManifestError::NotInstalled { pack, dir }.into())
+}
+
 fn run_liveness(args: LivenessArgs, models: &ModelsConfig) -> anyhow::Result<ExitCode> {
     let mut models = models.clone();
     models.pack = args.pack.unwrap_or(models.pack);
-    let pack = assembly::pack(&models)?;
+    let pack = chosen(&models)?;
     let loader = assembly::loader(&models)?;
     let finished = liveness::run(&liveness::Options {
         data: &args.data,

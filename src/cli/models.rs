@@ -242,7 +242,7 @@ fn print_list(manifest: &Manifest, config: &ModelsConfig) -> anyhow::Result<Exit
 
 fn verify(manifest: &Manifest, config: &ModelsConfig) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
-    let (mut right, mut wrong, mut seen) = (0, 0, Vec::new());
+    let (mut right, mut wrong, mut missing, mut seen) = (0, 0, 0, Vec::new());
     // The configured pack first, so that a file shared by packs names the right remedy.
     let others = manifest.packs().map(|(name, _)| name).filter(|name| *name != config.pack);
     for pack in std::iter::once(config.pack.as_str()).chain(others) {
@@ -254,7 +254,14 @@ fn verify(manifest: &Manifest, config: &ModelsConfig) -> anyhow::Result<ExitCode
             // `file` hashes embedded files too.
             let checked = manifest.file(pack, name, &config.dir).map_err(|error| error.to_string());
             let outcome = match state(pack, model, config) {
-                Ok(State::Missing) => continue,
+                // Nobody has to have the other packs.
+                Ok(State::Missing) => {
+                    if pack == config.pack {
+                        missing += 1;
+                        writeln!(out, "MISSING {}", model.file)?;
+                    }
+                    continue;
+                }
                 Ok(state) => checked.map(|_| state),
                 Err(problem) => Err(problem),
             };
@@ -274,7 +281,12 @@ fn verify(manifest: &Manifest, config: &ModelsConfig) -> anyhow::Result<ExitCode
             }
         }
     }
-    writeln!(out, "{right} files are as in the manifest, {wrong} are not")?;
+    let pack = &config.pack;
+    writeln!(
+        out,
+        "{right} files are as in the manifest, {wrong} are not, {missing} of the pack `{pack}` are \
+         missing"
+    )?;
     // A file that is not there can stop the daemon too.
     let usable = manifest.choose(&config.pack, config.embedding.as_deref(), &config.dir);
     if let Err(error) = &usable {

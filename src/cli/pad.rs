@@ -18,7 +18,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use anyhow::bail;
 use clap::Args;
 use clap::Subcommand;
@@ -28,6 +27,7 @@ use crate::camera::newest::CameraState;
 use crate::camera::newest::NewestFrame;
 use crate::cli::camera;
 use crate::cli::camera::WhichCamera;
+use crate::cli::eval::chosen;
 use crate::cli::output::UsageError;
 use crate::cli::output::line;
 use crate::cli::pad::prompt::Answer;
@@ -36,6 +36,7 @@ use crate::cli::pad::prompt::POLL;
 use crate::cli::pad::prompt::Prompt;
 use crate::cli::pad::prompt::say;
 use crate::cli::pad::recording::Recording;
+use crate::cli::pad::steps::SPECIES;
 use crate::cli::pad::steps::Step;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -56,6 +57,11 @@ const FRAMES_PER_SECOND: u32 = 2;
 const SLOWNESS_MAX: u32 = 3;
 /// Longest wait for the camera's first frame, and for any other.
 const FRAME_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Seconds of a step where nothing else is asked for.
+const SECONDS: u32 = 20;
+/// Seconds before a step where nothing else is asked for: enough to get back to one's place.
+const COUNTDOWN: u32 = 3;
 
 /// Arguments of `facelatch pad`.
 #[derive(Debug, Args)]
@@ -87,7 +93,7 @@ struct RecordArgs {
     #[arg(long)]
     consent: bool,
     /// Seconds of each step; two frames a second are kept
-    #[arg(long, value_name = "N", default_value_t = 20,
+    #[arg(long, value_name = "N", default_value_t = SECONDS,
           value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
     /// Attacks to show, by the names of their folders [default: print,phone-screen,tablet,mask]
@@ -101,7 +107,7 @@ struct RecordArgs {
     #[arg(long)]
     yes: bool,
     /// Seconds between the instruction and the first frame of a step
-    #[arg(long, value_name = "N", default_value_t = 3,
+    #[arg(long, value_name = "N", default_value_t = COUNTDOWN,
           value_parser = clap::value_parser!(u32).range(0..=60))]
     countdown: u32,
     #[command(flatten)]
@@ -120,13 +126,14 @@ fn record(args: RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {
         return Err(without_consent(&args, steps.len()).into());
     }
     let models = &config.models;
-    let pack = assembly::pack(models)?;
+    let pack = chosen(models)?;
     let info = info(&pack);
     liveness::needs_liveness(&info)?;
     let loader = assembly::loader(models)?;
     let make = || Ok(Recognizer::load(&pack, &*loader, models.threads)?);
     let interrupts = Interrupts::watch()?;
     let recognizer = make()?;
+    let again = again(&args);
     let label = args.which.label(&config.cameras);
     let request = args.which.request(&config.cameras)?;
     let settle = camera::settle_frames(&request.source);
@@ -153,10 +160,14 @@ fn record(args: RecordArgs, config: &Config) -> anyhow::Result<ExitCode> {
     drop(session);
     stopper.stop();
     thread.join();
-    let ended = ended.with_context(|| kept(&recording, &args.out))?;
-    if ended == Ended::Early {
-        say(&format!("stopped; {}", kept(&recording, &args.out)));
-        return Ok(ExitCode::FAILURE);
+    match ended {
+        Ok(Ended::AllSteps) => {}
+        Ok(Ended::Early) => {
+            say(&format!("stopped; {}", kept(&recording, &args.out, &again)));
+            return Ok(ExitCode::FAILURE);
+        }
+        // A context would stand before the cause.
+        Err(cause) => bail!("{cause:#}; {}", kept(&recording, &args.out, &again)),
     }
     interrupts.end_at_once();
     evaluate(&args.out, &recording, &info, &make)
@@ -169,7 +180,7 @@ fn evaluate(
     info: &RecognitionInfo,
     make: Make<'_>,
 ) -> anyhow::Result<ExitCode> {
-    if recording.frames_in_all()? == 0 {
+    if recording.discard_when_empty()? {
         bail!("nothing was recorded: every step was skipped");
     }
     let report = recording.report_folder()?;
@@ -200,13 +211,34 @@ fn without_consent(args: &RecordArgs, steps: usize) -> UsageError {
     ))
 }
 
-fn kept(recording: &Recording, out: &Path) -> String {
+/// What there is, and the commands that go on with it or delete it.
+fn kept(recording: &Recording, out: &Path, again: &str) -> String {
+    if recording.discard_when_empty().unwrap_or_default() {
+        return "nothing was recorded".into();
+    }
     let out = out.display();
     let frames = recording.frames_in_all().unwrap_or_default();
-    format!(
-        "{frames} frames are kept in {out}. Go on with: facelatch pad record --out {out} --consent \
-         --resume. Delete them with: rm -r {out}"
-    )
+    format!("{frames} frames are kept in {out}. Go on with: {again}. Delete them with: rm -r {out}")
+}
+
+/// The command that goes on with a recording as it was begun.
+fn again(args: &RecordArgs) -> String {
+    let out = args.out.display();
+    let mut words = vec![format!("facelatch pad record --out {out} --consent --resume")];
+    words.extend(args.which.words());
+    if args.species != SPECIES {
+        words.push(format!("--species {}", args.species.join(",")));
+    }
+    if args.seconds != SECONDS {
+        words.push(format!("--seconds {}", args.seconds));
+    }
+    if args.countdown != COUNTDOWN {
+        words.push(format!("--countdown {}", args.countdown));
+    }
+    if args.yes {
+        words.push("--yes".into());
+    }
+    words.join(" ")
 }
 
 /// Whether all steps were gone through.

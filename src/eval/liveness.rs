@@ -36,6 +36,8 @@ use crate::recognition::Recognizer;
 
 /// Names in the message about too many unreadable pictures.
 const NAMED_MAX: usize = 5;
+/// File that is made and deleted to see whether the folder of the report can be written to.
+const PROBE: &str = ".facelatch-probe";
 
 /// The image rules of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,12 @@ impl RuleSet {
 
     /// The outcome for a decoded picture. A detector that fails is a non-response, as at the door.
     pub fn check(self, recognizer: &mut Recognizer, image: &Image) -> Judgement {
-        let Ok(faces) = recognizer.detect(image) else {
+        // A camera loop takes the first look alone; a request takes the second one as well.
+        let faces = match self {
+            Self::Camera => recognizer.detect_near(image),
+            Self::Posted | Self::AnySize => recognizer.detect(image),
+        };
+        let Ok(faces) = faces else {
             let report = LivenessReport::refused(LivenessReason::UnknownError);
             return Judgement { report, time: Duration::ZERO };
         };
@@ -130,19 +137,28 @@ pub fn needs_liveness(info: &RecognitionInfo) -> Result<(), NoLivenessModel> {
 
 /// Runs the evaluation and writes the report.
 pub fn run(options: &Options) -> anyhow::Result<Finished> {
-    let dataset = dataset::read(options.data)?;
+    let dataset = dataset::read(options.data, options.out)?;
     needs_liveness(options.info)?;
+    writable(options.out)?;
     let outcomes = extraction::each(&dataset.pictures, options.make, |recognizer, picture| {
         Ok(judge(recognizer, options.rules, picture))
     })?;
     enough(&dataset.pictures, &outcomes)?;
     let report = Report::new(options, &dataset, &outcomes);
-    fs::create_dir_all(options.out).with_context(|| options.out.display().to_string())?;
     let json = report.json();
     write(options.out, "report.json", &format!("{json:#}\n"))?;
     write(options.out, "report.md", &markdown::page(&report)?)?;
     report.plots(options.out)?;
     Ok(Finished { json, summary: markdown::summary(&report)? })
+}
+
+/// Makes the folder of the report and a file in it, before pictures are judged for nothing.
+fn writable(dir: &Path) -> anyhow::Result<()> {
+    let probe = dir.join(PROBE);
+    fs::create_dir_all(dir)
+        .and_then(|()| fs::write(&probe, []))
+        .and_then(|()| fs::remove_file(&probe))
+        .with_context(|| format!("the report cannot be written to {}", dir.display()))
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> anyhow::Result<()> {
@@ -380,6 +396,37 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         let error = evaluate(empty.path(), RuleSet::Posted, &pack).err().unwrap();
         assert!(error.is::<UsageError>(), "the folder is looked at first: {error}");
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_found_before_a_network_is_loaded() {
+        let data = painted();
+        let out = data.path().join("bona-fide/notes.txt");
+        let error = run(&Options {
+            data: data.path(),
+            out: &out,
+            rules: RuleSet::Posted,
+            info: &info(&scripted::pack()),
+            make: &|| panic!("a network is loaded"),
+        })
+        .err()
+        .unwrap();
+        let text = format!("{error:#}");
+        assert!(text.starts_with(&format!("the report cannot be written to {}: ", out.display())));
+    }
+
+    /// One face that only the second look finds: no frame of a camera gets that look.
+    #[test]
+    fn a_camera_judges_by_the_first_look_alone() {
+        let pack = scripted::pack();
+        let mut recognizer = Recognizer::load(&pack, &ScriptedLoader::default(), 1).unwrap();
+        let far = scripted::picture_sized(1920, 1080, &[Face::live(1).at(900, 500, 24)]);
+        let first = recognizer.detect_near(&far).unwrap().len();
+        let both = recognizer.detect(&far).unwrap().len();
+        assert_eq!((first, both), (0, 1), "the picture tells the two apart");
+        let reason = |rules: RuleSet, own: &mut Recognizer| rules.check(own, &far).report.failure;
+        assert_eq!(reason(RuleSet::Camera, &mut recognizer), Some(LivenessReason::FaceNotFound));
+        assert_ne!(reason(RuleSet::Posted, &mut recognizer), Some(LivenessReason::FaceNotFound));
     }
 
     #[test]

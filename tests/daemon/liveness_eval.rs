@@ -28,7 +28,7 @@ fn folders_that_make_no_sense_are_named_with_exit_code_64() {
     fs::create_dir(home.path("data")).unwrap();
     evaluate(&home, &[]).with(64).says(&[&data, "no pictures", "attack/<species>"]);
     add(&home, "people/somebody/1.jpg", &nobody());
-    evaluate(&home, &[]).with(64).says(&["no pictures"]);
+    evaluate(&home, &[]).with(64).says(&[&data, "`people/`", "attack/<species>"]);
     add(&home, "refused/EYES_SHUT/warped/1.jpg", &nobody());
     evaluate(&home, &[]).with(64).says(&["`EYES_SHUT`", "EYES_CLOSED", "FACE_IS_OCCLUDED"]);
     evaluate(&home, &["--rules", "none"]).with(64).says(&["posted", "camera", "any-size"]);
@@ -41,6 +41,9 @@ fn a_pack_without_a_liveness_model_is_refused_with_the_remedy() {
     add(&home, "bona-fide/1.jpg", &nobody());
     let words = ["LICENSE_ERROR", "`builtin`", "facelatch models install"];
     evaluate(&home, &[]).with(1).says(&words);
+    // `builtin` would take the place of a `standard` that is not there.
+    let words = ["`standard` is not installed in", "facelatch models install --pack standard"];
+    evaluate(&home, &["--pack", "standard"]).with(1).says(&words);
     assert!(!home.path("out").exists());
 }
 

@@ -79,6 +79,10 @@ fn a_self_test_is_recorded_evaluated_and_resumed() {
     home.run(&words(&["--consent", "--yes", "--source", "replay:nowhere"])).with(1);
     assert!(!home.path("test").exists(), "a camera that gives nothing leaves nothing");
 
+    home.run(&words(&["--consent", "--yes", "--resume"]))
+        .with(64)
+        .says(&["nothing to resume in test"]);
+    assert!(!home.path("test").exists());
     let record = words(&["--consent", "--yes", "--seconds", "1"]);
     let ended = home.run(&record).with(0);
     for line in ["[1/7] bona-fide/near", "bona-fide/near 2/2: ", "[7/7] attack/print"] {
@@ -120,12 +124,19 @@ fn a_self_test_is_recorded_evaluated_and_resumed() {
 #[test]
 fn a_stop_keeps_what_was_recorded_and_says_how_to_go_on() {
     let Some(home) = home("a_stop_keeps_what_was_recorded_and_says_how_to_go_on") else { return };
-    let mut process = Process::start(home.command(&words(&["--consent", "--yes"])));
+    let stopped = home.command(&words(&["--consent"])).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8(stopped.stderr).unwrap();
+    assert!(said.ends_with("nothing was recorded\n"), "{said}");
+    assert!(!home.path("test/consent.json").exists(), "nobody's picture needs consent");
+
+    let begin = words(&["--consent", "--yes", "--camera", "front"]);
+    let mut process = Process::start(home.command(&begin));
     process.wait_for("three frames", |line| line.starts_with("bona-fide/near 3/40"));
     let (code, _) = process.terminate();
     let lines = process.lines().join("\n");
     assert_eq!(code, Some(1), "{lines}");
-    assert!(lines.contains("--out test --consent --resume"), "{lines}");
+    let again = "--out test --consent --resume --camera front --species print --countdown 0 --yes.";
+    assert!(lines.contains(again), "{lines}");
     assert!(lines.contains("rm -r test"), "{lines}");
     let kept = fs::read_dir(home.path("test/bona-fide/near")).unwrap().count();
     assert!(kept >= 3 && lines.contains(&format!("{kept} frames are kept")), "{kept}: {lines}");
@@ -147,5 +158,6 @@ fn a_stop_keeps_what_was_recorded_and_says_how_to_go_on() {
     let output = home.command(&resume).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("--yes") && said.contains("frames are kept"), "{said}");
+    let (cause, hint) = (said.find("--yes").unwrap(), said.find("frames are kept").unwrap());
+    assert!(cause < hint, "the cause comes first: {said}");
 }

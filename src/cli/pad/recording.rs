@@ -6,6 +6,7 @@
 use std::fs;
 use std::fs::DirBuilder;
 use std::fs::Permissions;
+use std::io::ErrorKind;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -50,7 +51,9 @@ impl Recording {
     pub fn open(dir: &Path, camera: &str, resume: bool, now: UtcTime) -> anyhow::Result<Self> {
         let own = Self { dir: dir.to_path_buf() };
         let shown = dir.display();
-        if own.dir.join(NOTE).is_file() {
+        // A note alone, as after a power cut, holds nobody's picture: it is begun anew.
+        let is_begun = own.dir.join(NOTE).is_file() && (resume || own.frames_in_all()? > 0);
+        if is_begun {
             if !resume {
                 let remedy = "go on with it by --resume, or name another folder";
                 return Err(UsageError(format!("{shown} holds a recording; {remedy}")).into());
@@ -58,10 +61,13 @@ impl Recording {
             own.resume(camera, now)?;
             return Ok(own);
         }
-        let occupied = dir.exists() && !(dir.is_dir() && sorted(dir)?.is_empty());
+        let occupied = dir.exists() && !(dir.is_dir() && own.is_free()?);
         if occupied {
             let problem = format!("{shown} is neither a recording nor an empty folder");
             return Err(UsageError(problem).into());
+        }
+        if resume {
+            return Err(UsageError(format!("nothing to resume in {shown}")).into());
         }
         make_folder(dir)?;
         // It may have been there with other rights.
@@ -78,6 +84,38 @@ impl Recording {
             resumed: Vec::new(),
         })?;
         Ok(own)
+    }
+
+    /// Whether the folder holds nothing, or the note of a recording without frames.
+    fn is_free(&self) -> anyhow::Result<bool> {
+        let note = self.dir.join(NOTE);
+        let mut entries = sorted(&self.dir)?;
+        if note.is_file() && self.frames_in_all()? == 0 {
+            let own = [note, self.dir.join(BONA_FIDE), self.dir.join(ATTACK)];
+            entries.retain(|path| !own.contains(path));
+        }
+        Ok(entries.is_empty())
+    }
+
+    /// Takes the note back where nothing was kept: there is nothing to consent to, and the folder
+    /// is free for the next recording. Whether it was so.
+    pub fn discard_when_empty(&self) -> anyhow::Result<bool> {
+        if self.frames_in_all()? > 0 {
+            return Ok(false);
+        }
+        for kind in [BONA_FIDE, ATTACK].map(|kind| self.dir.join(kind)) {
+            for step in if kind.is_dir() { sorted(&kind)? } else { Vec::new() } {
+                // Only an empty folder can be removed; what else lies there is left alone.
+                let _ = fs::remove_dir(step);
+            }
+            let _ = fs::remove_dir(kind);
+        }
+        let note = self.dir.join(NOTE);
+        match fs::remove_file(&note) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            other => other.with_context(|| note.display().to_string())?,
+        }
+        Ok(true)
     }
 
     fn resume(&self, camera: &str, now: UtcTime) -> anyhow::Result<()> {
@@ -210,8 +248,9 @@ mod tests {
             assert!(error.is::<UsageError>() && error.to_string().contains(word), "{error}");
         };
         let dir = home.path().join("recording");
-        // Nothing to go on with is a beginning.
-        Recording::open(&dir, "front", true, NOW).unwrap().keep("attack/print", &[1]).unwrap();
+        usage(&dir, "front", true, "nothing to resume in ");
+        assert!(!dir.exists());
+        Recording::open(&dir, "front", false, NOW).unwrap().keep("attack/print", &[1]).unwrap();
         usage(&dir, "front", false, "--resume");
         usage(&dir, "back", true, "`front`, not `back`");
         Recording::open(&dir, "front", true, NOW).unwrap();
@@ -224,6 +263,26 @@ mod tests {
         fs::write(dir.join(NOTE), "{").unwrap();
         let error = Recording::open(&dir, "front", true, NOW).unwrap_err();
         assert!(format!("{error:#}").contains("consent.json"), "{error:#}");
+    }
+
+    #[test]
+    fn a_recording_without_frames_does_not_stand_in_the_way_of_the_next() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("recording");
+        let recording = Recording::open(&dir, "front", false, NOW).unwrap();
+        // As after a power cut within the first frame.
+        fs::create_dir_all(dir.join("bona-fide/near")).unwrap();
+        Recording::open(&dir, "back", false, NOW).unwrap();
+        assert!(recording.discard_when_empty().unwrap());
+        assert!(sorted(&dir).unwrap().is_empty(), "{:?}", sorted(&dir));
+        assert!(recording.discard_when_empty().unwrap(), "twice is no error");
+        let recording = Recording::open(&dir, "front", false, NOW).unwrap();
+        recording.keep("attack/print", &[1]).unwrap();
+        assert!(!recording.discard_when_empty().unwrap());
+        assert!(dir.join(NOTE).is_file());
+        fs::remove_file(dir.join("attack/print/0001.jpg")).unwrap();
+        fs::write(dir.join("diary.txt"), "of the user").unwrap();
+        Recording::open(&dir, "front", false, NOW).unwrap_err();
     }
 
     #[test]

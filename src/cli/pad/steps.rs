@@ -49,7 +49,9 @@ fn instruction(species: &str) -> String {
         "phone-screen" => "Show a photograph or a video of a face on a phone, bright.",
         "tablet" => "Show a photograph or a video of a face on a tablet or a laptop, bright.",
         "mask" => {
-            "Put on a paper or rubber mask of a face, or a photograph with holes for the eyes."
+            return "Put on a paper or rubber mask of a face, or a photograph with holes for the \
+                    eyes. Come nearer, go back, turn and tilt your head: try to get in."
+                .into();
         }
         other => return format!("Show the attack `{other}`. {}", everything()),
     };
@@ -80,6 +82,10 @@ mod tests {
         assert_eq!(all[0].folder, "bona-fide/near");
         assert_eq!(all[9].folder, "attack/mask");
         assert!(all.iter().all(|step| step.instruction.len() > 20));
+        // Whoever wears a mask is in the picture.
+        let hidden: Vec<bool> =
+            all[6..].iter().map(|step| step.instruction.contains("Stay out")).collect();
+        assert_eq!(hidden, [true, true, true, false]);
         let own = steps(&["3d-bust".into()]);
         assert!(own[6].instruction.contains("`3d-bust`"), "{own:?}");
     }

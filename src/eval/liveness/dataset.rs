@@ -7,7 +7,9 @@
 //! ```
 //!
 //! Files that lie directly in a folder belong to the group, species or kind [`UNNAMED`]; folders
-//! below a group, species or kind belong to it. Each of the three may be missing.
+//! below a group, species or kind belong to it. Each of the three may be missing. Any other folder
+//! in DIR, and a picture directly in it, is an error: else a misspelt name would leave attacks out
+//! unnoticed.
 
 use std::fs;
 use std::path::Path;
@@ -31,6 +33,10 @@ pub const REFUSED: &str = "refused";
 /// What files without a folder of their own belong to.
 pub const UNNAMED: &str = "unnamed";
 
+/// What a recording keeps beside its pictures: no folder of pictures, and no file to tell about.
+const BESIDE: [&str; 2] = ["report", "consent.json"];
+/// Most names in a message about folders that mean nothing.
+const NAMED_MAX: usize = 5;
 /// Deepest folder below a group, species or kind, which also ends circles of links.
 const FOLDER_DEPTH_MAX: usize = 8;
 /// What a picture's name ends with, in any case.
@@ -78,8 +84,9 @@ pub struct Pictures {
     pub left_out: Vec<String>,
 }
 
-/// Lists the pictures below `dir`. What is wrong with the folder is a [`UsageError`].
-pub fn read(dir: &Path) -> anyhow::Result<Pictures> {
+/// Lists the pictures below `dir`, where `out` may lie as well. What is wrong with the folder is a
+/// [`UsageError`].
+pub fn read(dir: &Path, out: &Path) -> anyhow::Result<Pictures> {
     let layout = format!("{BONA_FIDE}/*.jpg, {ATTACK}/<species>/*.jpg, {REFUSED}/<REASON>/*.jpg");
     if !dir.is_dir() {
         let problem = format!("{} is no folder; it should hold {layout}", dir.display());
@@ -89,6 +96,11 @@ pub fn read(dir: &Path) -> anyhow::Result<Pictures> {
     found.named(BONA_FIDE, |group| Presentation::BonaFide { group })?;
     found.named(ATTACK, |species| Presentation::Attack { species })?;
     found.refused()?;
+    let strange = found.others(out)?;
+    if !strange.is_empty() {
+        let problem = format!("in {} nothing says what {} shows", dir.display(), named(&strange));
+        return Err(UsageError(format!("{problem}; wanted: {layout}")).into());
+    }
     if found.found.pictures.is_empty() {
         let problem = format!("{} holds no pictures; wanted: {layout}", dir.display());
         return Err(UsageError(problem).into());
@@ -146,6 +158,32 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// What lies directly in the data folder and says nothing about what it presents.
+    fn others(&mut self, out: &Path) -> anyhow::Result<Vec<String>> {
+        let out = out.canonicalize().ok();
+        let mut strange = Vec::new();
+        for path in sorted(self.dir)? {
+            let name = name_of(&path);
+            // Hidden folders are those of tools, such as version control.
+            let is_known = BESIDE.contains(&name.as_str())
+                || (path.is_dir()
+                    && ([BONA_FIDE, ATTACK, REFUSED].contains(&name.as_str())
+                        || name.starts_with('.')
+                        || (out.is_some() && path.canonicalize().ok() == out)));
+            if is_known {
+                continue;
+            }
+            if path.is_dir() {
+                strange.push(format!("`{name}/`"));
+            } else if is_picture(&path) {
+                strange.push(format!("`{name}`"));
+            } else {
+                self.leave_out(&path);
+            }
+        }
+        Ok(strange)
+    }
+
     fn below(&mut self, folder: &Path, as_what: &Presentation, depth: usize) -> anyhow::Result<()> {
         for path in sorted(folder)? {
             if !path.is_dir() {
@@ -178,6 +216,15 @@ impl Reader<'_> {
     }
 }
 
+/// The first names, and how many more there are.
+fn named(names: &[String]) -> String {
+    let shown = names[..names.len().min(NAMED_MAX)].join(", ");
+    match names.len().saturating_sub(NAMED_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -207,6 +254,8 @@ pub fn file(path: &Path) -> anyhow::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
+    const NO_OUT: &str = "/nonexistent/out";
+
     fn folder(files: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for file in files {
@@ -229,9 +278,13 @@ mod tests {
             "refused/EYES_CLOSED/f.jpg",
             "refused/EYES_CLOSED/warped/g.jpg",
             "refused/README.md",
-            "elsewhere/h.jpg",
+            "LICENSE",
+            "consent.json",
+            "report/det.jpg",
+            "mine/h.jpg",
+            ".git/i.jpg",
         ]);
-        let found = read(dir.path()).unwrap();
+        let found = read(dir.path(), &dir.path().join("mine")).unwrap();
         let closed = LivenessReason::EyesClosed;
         let refused = |kind: &str| Presentation::Refused { reason: closed, kind: kind.into() };
         let expected = [
@@ -246,9 +299,13 @@ mod tests {
         let pictures: Vec<_> =
             found.pictures.iter().map(|p| (p.name.as_str(), p.presentation.clone())).collect();
         assert_eq!(pictures, expected);
-        assert_eq!(found.left_out, ["bona-fide/notes.txt", "refused/README.md"]);
+        assert_eq!(found.left_out, ["bona-fide/notes.txt", "refused/README.md", "LICENSE"]);
         for files in [["attack/x.png"], ["bona-fide/x.png"], ["refused/FACE_CROPPED/x.png"]] {
-            assert_eq!(read(folder(&files).path()).unwrap().pictures.len(), 1, "{files:?}");
+            assert_eq!(
+                read(folder(&files).path(), NO_OUT.as_ref()).unwrap().pictures.len(),
+                1,
+                "{files:?}"
+            );
         }
     }
 
@@ -257,17 +314,20 @@ mod tests {
         for (files, words) in [
             (&[][..], ["holds no pictures", "bona-fide/"]),
             (&["bona-fide/x.txt"], ["holds no pictures", "attack/<species>"]),
-            (&["people/a/x.jpg"], ["holds no pictures", "refused/<REASON>"]),
+            (&["people/a/x.jpg"], ["`people/`", "refused/<REASON>"]),
+            (&["attack/x.jpg", "atack/y.jpg"], ["`atack/`", "attack/<species>"]),
+            (&["attack/x.jpg", "y.PNG", "report/z.jpg"], ["`y.PNG`", "bona-fide/"]),
+            (&["0/x", "1/x", "2/x", "3/x", "4/x", "5/x", "6/x"], ["`4/` and 2 more", "wanted"]),
             (&["attack/x.jpg", "refused/EYES_SHUT/y.jpg"], ["`EYES_SHUT`", "EYES_CLOSED"]),
             (&["attack/x.jpg", "refused/y.jpg"], ["refused/y.jpg", "no folder"]),
         ] {
-            let error = read(folder(files).path()).unwrap_err();
+            let error = read(folder(files).path(), NO_OUT.as_ref()).unwrap_err();
             assert!(error.is::<UsageError>(), "{files:?}");
             for word in words {
                 assert!(error.to_string().contains(word), "{files:?}: {error}");
             }
         }
-        let error = read(Path::new("/nonexistent/pictures")).unwrap_err();
+        let error = read("/nonexistent/pictures".as_ref(), NO_OUT.as_ref()).unwrap_err();
         assert!(error.is::<UsageError>() && error.to_string().contains("/nonexistent/pictures"));
     }
 }

@@ -14,6 +14,7 @@ use crate::eval::liveness::report::Report;
 use crate::eval::liveness::report::name;
 use crate::eval::liveness::tally::Tally;
 use crate::eval::liveness::tally::Who;
+use crate::face::liveness::LivenessReason;
 
 /// Most rows of a table; the JSON holds all.
 const ROWS_MAX: usize = 50;
@@ -266,13 +267,17 @@ fn refused(report: &Report, out: &mut String) -> fmt::Result {
     writeln!(out, "| reason | kind | for that reason | for another | accepted |")?;
     writeln!(out, "|---|---|---|---|---|")?;
     for ((reason, kind), tally) in report.refused.iter().take(ROWS_MAX) {
+        let named = |(other, count): (LivenessReason, u64)| format!(" `{}` {count}", other.code());
+        let others: Vec<String> = tally.other_reasons(*reason).into_iter().map(named).collect();
+        let colon = if others.is_empty() { "" } else { ":" };
         writeln!(
             out,
-            "| `{}` | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {}{colon}{} | {} |",
             reason.code(),
             cell(kind),
             tally.refused_for(*reason),
             tally.refused_otherwise(*reason),
+            others.join(","),
             tally.passed()
         )?;
     }

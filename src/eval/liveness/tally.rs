@@ -115,8 +115,14 @@ impl Tally {
 
     /// Of all, those refused for any other reason than this.
     pub fn refused_otherwise(&self, reason: LivenessReason) -> Rate {
+        let others = self.other_reasons(reason);
+        Rate::of(others.iter().map(|(_, count)| count).sum(), self.presentations)
+    }
+
+    /// The other reasons than this with how often they were answered, in the order of the tests.
+    pub fn other_reasons(&self, reason: LivenessReason) -> Vec<(LivenessReason, u64)> {
         let others = self.reasons.iter().filter(|(other, _)| **other != reason);
-        Rate::of(others.map(|(_, count)| count).sum(), self.presentations)
+        others.map(|(other, count)| (*other, *count)).collect()
     }
 
     /// Calibrated scores of those with a response, in no order.
