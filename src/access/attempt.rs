@@ -302,9 +302,10 @@ impl Attempts {
             self.remember(person).attacked = Some(self.now);
         }
         let attacked = self.reported(person).attacked;
-        let agreed = match attacked.is_some_and(|last| self.now.since(last) < ATTACK_MEMORY) {
-            true => track.liveness.is_live_after_attack(),
-            false => track.liveness.is_live(),
+        let agreed = if attacked.is_some_and(|last| self.now.since(last) < ATTACK_MEMORY) {
+            track.liveness.is_live_after_attack()
+        } else {
+            track.liveness.is_live()
         };
         if evidence == Evidence::Live && agreed {
             return self.report_match(track, person);

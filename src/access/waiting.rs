@@ -66,12 +66,14 @@ mod tests {
 
     #[test]
     fn the_reason_of_most_frames_counts_and_of_equals_the_first() {
+        use LivenessReason::{EyesClosed, FaceTooSmall};
         let told = |reasons: &[LivenessReason]| {
             let mut waiting = Waiting::new(Moment::default());
-            reasons.iter().for_each(|reason| waiting.count(Evidence::Unsure(*reason)));
+            for reason in reasons {
+                waiting.count(Evidence::Unsure(*reason));
+            }
             waiting.most_frequent()
         };
-        use LivenessReason::{EyesClosed, FaceTooSmall};
         assert_eq!(told(&[]), Reason::LivenessUnsure);
         assert_eq!(told(&[FaceTooSmall, FaceTooSmall, EyesClosed]), Reason::TooSmall);
         assert_eq!(told(&[FaceTooSmall, EyesClosed, EyesClosed]), Reason::EyesClosed);

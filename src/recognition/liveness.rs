@@ -200,15 +200,20 @@ impl LivenessChecker {
         let state = network.read(image, face)?;
         let mut second_look =
             SecondLook { network: self.mesh.as_mut(), subject, reading: Reading::NotAsked };
+        let (limit, limit_uncovered) = (1.0 - network.eyes_closed_min, 1.0 - network.covered_min);
         let mut pose = state.pose;
         if second_look.network.is_some() && is_doubtful(pose, rules.angle_deg_max) {
-            pose = second_look.reading()?.ok_or(Stop::Lost)?.pose;
+            match second_look.reading()? {
+                Some(reading) => pose = reading.pose,
+                // A cover is why the mesh is lost; it refuses the face below.
+                None if state.uncovered() < limit_uncovered => {}
+                None => return Err(Stop::Lost),
+            }
         }
         found.pose = Some(pose);
         if !found.add(pose_finding(found.pose, rules.angle_deg_max)) {
             return Ok(());
         }
-        let (limit, limit_uncovered) = (1.0 - network.eyes_closed_min, 1.0 - network.covered_min);
         let mut open = state.open();
         if open < limit && second_look.reading()?.is_some_and(|r| !are_closed(&r, own_eyes)) {
             // Two networks disagree, or the person's eyes are as narrow when they are open: in doubt
