@@ -8,6 +8,9 @@
 
 #[path = "support/attacks/mod.rs"]
 mod attacks;
+#[cfg(feature = "onnx")]
+#[path = "support/standard.rs"]
+mod standard;
 
 use facelatch::face::detection::Detection;
 use facelatch::face::geometry::Point;
@@ -94,36 +97,19 @@ mod with_networks {
     use facelatch::face::liveness::LivenessReason;
     use facelatch::inference::manifest::Manifest;
     use facelatch::inference::manifest::sha256_hex;
-    use facelatch::inference::onnx::OnnxLoader;
     use facelatch::picture;
     use facelatch::recognition::Recognizer;
 
     use crate::attacks::Species;
     use crate::attacks::make;
     use crate::attacks::source::Source;
-
-    fn beside(path: &str) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
-    }
-
-    /// The folder, or `None` with a line that says which test is skipped and why.
-    fn needed(test: &str, path: &str) -> Option<PathBuf> {
-        let found = beside(path);
-        if found.exists() {
-            return Some(found);
-        }
-        eprintln!("SKIPPED {test}: {} is missing", found.display());
-        None
-    }
+    use crate::standard::{needed, standard};
 
     /// A recognizer on the standard pack as it is shipped.
     fn recognizer(test: &str) -> Option<Recognizer> {
-        needed(test, "../shared/models/standard")?;
-        let runtime = format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH);
-        let runtime = needed(test, &runtime)?;
-        let models = beside("../shared/models");
+        let (loader, models) = standard(test)?;
         let pack = Manifest::embedded().pack("standard", None, &models).unwrap();
-        Some(Recognizer::load(&pack, &OnnxLoader::new(Some(&runtime)).unwrap(), 1).unwrap())
+        Some(Recognizer::load(&pack, &loader, 1).unwrap())
     }
 
     fn files(folder: &Path) -> Vec<PathBuf> {

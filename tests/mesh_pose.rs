@@ -6,17 +6,20 @@
 #![cfg(feature = "onnx")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[path = "support/standard.rs"]
+mod standard;
+
 use std::fs;
-use std::path::PathBuf;
 
 use facelatch::face::detection::Detection;
 use facelatch::face::geometry::{Point, Rect};
 use facelatch::face::image::Image;
 use facelatch::inference::MeshSpec;
 use facelatch::inference::manifest::Manifest;
-use facelatch::inference::onnx::OnnxLoader;
 use facelatch::picture;
 use facelatch::recognition::mesh::{MeshNetwork, MeshReading};
+
+use crate::standard::{needed, standard};
 
 /// What the reference says of a photograph.
 struct Golden {
@@ -43,28 +46,11 @@ const GOLDEN: [Golden; 8] = [
     Golden { name: "stock-teen-6", bounds: [257.0, 341.0, 427.0, 585.0], eyes: [397.0, 563.0, 596.0, 565.0], yaw_pitch_deg: [4.51, -8.76], eye_ratios: [0.217, 0.232], blink: [0.342, 0.299] },
 ];
 
-fn beside(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// The folder, or `None` with a line that says which test is skipped and why.
-fn needed(test: &str, path: &str) -> Option<PathBuf> {
-    let found = beside(path);
-    if found.exists() {
-        return Some(found);
-    }
-    eprintln!("SKIPPED {test}: {} is missing", found.display());
-    None
-}
-
 fn network(test: &str) -> Option<MeshNetwork> {
-    needed(test, "../shared/models/standard")?;
-    let runtime =
-        needed(test, &format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH))?;
-    let models = beside("../shared/models");
+    let (loader, models) = standard(test)?;
     let file = |name: &str| Manifest::embedded().file("standard", name, &models).unwrap();
     let spec = MeshSpec { file: file("facemesh"), blendshapes: file("blendshapes") };
-    Some(MeshNetwork::load(&spec, &OnnxLoader::new(Some(&runtime)).unwrap(), 1).unwrap())
+    Some(MeshNetwork::load(&spec, &loader, 1).unwrap())
 }
 
 type Subject = (&'static Golden, Image, Detection);

@@ -6,6 +6,9 @@
 #![cfg(feature = "onnx")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+#[path = "support/standard.rs"]
+mod standard;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,33 +19,17 @@ use facelatch::face::liveness::Cue;
 use facelatch::face::liveness::ImageRules;
 use facelatch::face::liveness::LivenessReason;
 use facelatch::inference::manifest::Manifest;
-use facelatch::inference::onnx::OnnxLoader;
 use facelatch::picture;
 use facelatch::recognition::Recognizer;
 
-fn beside(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// The folder, or `None` with a line that says which test is skipped and why.
-fn needed(test: &str, path: &str) -> Option<PathBuf> {
-    let found = beside(path);
-    if found.exists() {
-        return Some(found);
-    }
-    eprintln!("SKIPPED {test}: {} is missing", found.display());
-    None
-}
+use crate::standard::{needed, standard};
 
 /// A recognizer on the standard pack as the manifest describes it, with the `f32` embedding that
 /// the reference ran; `None` when something is missing, as `needed` says.
 fn recognizer(test: &str) -> Option<Recognizer> {
-    needed(test, "../shared/models/standard")?;
-    let runtime =
-        needed(test, &format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH))?;
-    let models = beside("../shared/models");
+    let (loader, models) = standard(test)?;
     let pack = Manifest::embedded().pack("standard", Some("mobilefacenet"), &models).unwrap();
-    Some(Recognizer::load(&pack, &OnnxLoader::new(Some(&runtime)).unwrap(), 1).unwrap())
+    Some(Recognizer::load(&pack, &loader, 1).unwrap())
 }
 
 fn read(path: &Path) -> Image {
@@ -66,7 +53,7 @@ const CARTOON_TEMPLATE: [f32; 8] =
 fn the_drawn_face_has_the_references_box_and_template() {
     let test = "the_drawn_face_has_the_references_box_and_template";
     let Some(mut recognizer) = recognizer(test) else { return };
-    let image = read(&beside("tests/golden/cartoon.png"));
+    let image = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cartoon.png"));
     let face = only_face(&mut recognizer, &image);
     let found = [face.bounds.x, face.bounds.y, face.bounds.right(), face.bounds.bottom()];
     for (found, expected) in found.into_iter().zip(CARTOON) {

@@ -421,8 +421,10 @@ impl Track {
         self.last_seen = now;
         self.frames = self.frames.saturating_add(1);
         if observation.person.is_some() && observation.person != self.person {
-            // Another face in this place: how live the one before was says nothing about it.
+            // Another face in this place: how live the one before was, and that it changed, says
+            // nothing about it.
             self.liveness = Agreement::default();
+            self.stillness = Stillness::default();
             self.person.clone_from(&observation.person);
         }
         self.stillness.see(observation.signature.as_ref(), now);
@@ -713,6 +715,13 @@ mod tests {
             verdicts
         };
         assert_eq!(still(100), [Verdict::SpoofSuspected]);
+        let mut exchanged = Scene::new(LivenessPolicy::Required);
+        exchanged.show(10, &[stranger()]);
+        let still = moving(&[alice(Evidence::Live)], 0);
+        for frame in 0..8 {
+            let now = exchanged.now.plus(STEP * frame);
+            assert_eq!(exchanged.attempts.observe(now, &still), [], "the exchange is no change");
+        }
         let mut attempts = Attempts::new(AttemptOptions {
             cooldown: COOLDOWN,
             liveness: LivenessPolicy::Required,
