@@ -96,12 +96,26 @@ impl TryFrom<String> for UtcTime {
     }
 }
 
+/// How far the wall clock can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockQuality {
+    /// Set by a time server since the system started.
+    Ntp,
+    /// Set from a battery-backed clock when the system started.
+    Rtc,
+    /// Nobody knows: a board without a battery shows the time of its last shutdown.
+    Unsynced,
+}
+
 /// Where the time comes from.
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Moment;
     /// The present wall-clock time.
     fn utc(&self) -> UtcTime;
+    /// How far [`Clock::utc`] can be trusted at present.
+    fn quality(&self) -> ClockQuality;
 }
 
 /// The machine's own clocks.
@@ -116,6 +130,22 @@ impl Clock for SystemClock {
 
     fn utc(&self) -> UtcTime {
         UtcTime(Timestamp::now().as_millisecond())
+    }
+
+    /// By the traces that systemd-timesyncd and the kernel leave: the system call that knows better
+    /// has no safe wrapper.
+    fn quality(&self) -> ClockQuality {
+        let set_from_rtc = || {
+            let said = std::fs::read_to_string("/sys/class/rtc/rtc0/hctosys");
+            said.is_ok_and(|text| text.trim() == "1")
+        };
+        if std::path::Path::new("/run/systemd/timesync/synchronized").exists() {
+            ClockQuality::Ntp
+        } else if set_from_rtc() {
+            ClockQuality::Rtc
+        } else {
+            ClockQuality::Unsynced
+        }
     }
 }
 
@@ -145,6 +175,10 @@ impl Clock for SimulatedClock {
 
     fn utc(&self) -> UtcTime {
         self.start.plus(Duration::from_nanos(self.now().0 - 3_600_000_000_000))
+    }
+
+    fn quality(&self) -> ClockQuality {
+        ClockQuality::Ntp
     }
 }
 

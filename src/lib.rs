@@ -20,6 +20,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod door;
 pub mod eval;
 pub mod face;
 pub mod gallery;

@@ -172,6 +172,9 @@ impl Broker {
             password_file: None,
             base: "facelatch".into(),
             outbox_max: 1000,
+            discovery_prefix: None,
+            last_retained: false,
+            last_image: false,
         }
     }
 }
@@ -252,6 +255,7 @@ fn event(seq: u64) -> Event {
         reason: None,
         schedule: None,
         image: None,
+        conditions: Vec::new(),
     }
 }
 

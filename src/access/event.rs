@@ -149,6 +149,61 @@ pub struct EventQuality {
     pub light: Option<String>,
 }
 
+/// One conjunct of the decision to open, as it was tested. Names are stable: they are read over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConditionName {
+    /// The frames show one enrolled person, within the stated error bound.
+    Identity,
+    /// The second-best person is clearly less similar.
+    Margin,
+    /// The face is live.
+    Live,
+    /// The best shot can be judged: sharp, lit, frontal, uncovered.
+    Quality,
+    /// Age of the frame that the decision rests on, in milliseconds.
+    Fresh,
+    /// Time since the face was last seen, in milliseconds.
+    FaceSeen,
+    /// Width of the face box in pixels.
+    FaceSize,
+    /// The door's schedule and the person's own allow this time.
+    Schedule,
+    /// The person's time of validity, and that the person is not disabled.
+    Validity,
+    /// The mode of the door lets faces open it.
+    Mode,
+    /// Faces open at all: switched on, and not locked out after failed attempts.
+    FaceEnabled,
+    /// The wall clock can be trusted as far as schedules and validity need it.
+    Clock,
+    /// Camera, networks, store and relay work.
+    Works,
+}
+
+/// What was measured, or what was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ConditionValue {
+    /// A number; its unit is the condition's.
+    Number(f64),
+    /// A word.
+    Text(String),
+}
+
+/// A conjunct with what was measured and what was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Which conjunct.
+    pub name: ConditionName,
+    /// Whether it holds.
+    pub pass: bool,
+    /// What was measured; `null` when it could not be.
+    pub value: Option<ConditionValue>,
+    /// What was asked for.
+    pub limit: Option<ConditionValue>,
+}
+
 /// One event. Field names and order are the contract of `B/match` and of the event log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the contract's words, explained in docs/ref/mqtt.md")]
@@ -185,4 +240,16 @@ pub struct Event {
     pub schedule: Option<String>,
     /// Always `null` unless the image path was turned on.
     pub image: Option<String>,
+    /// Every conjunct of a decision about a door, for `GET /events/{id}/explain`. Kept in the log
+    /// alone: cleared in what is published and listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+impl Event {
+    /// The event as subscribers and listings see it.
+    #[must_use]
+    pub fn without_conditions(&self) -> Self {
+        Self { conditions: Vec::new(), ..self.clone() }
+    }
 }

@@ -3,5 +3,6 @@
 pub mod agreement;
 pub mod attempt;
 pub mod event;
+pub mod schedule;
 pub mod stillness;
 pub mod waiting;

@@ -12,6 +12,8 @@ use serde::Serialize;
 use crate::access::event::Event;
 use crate::access::event::EventType;
 use crate::clock::UtcTime;
+use crate::door::strike::DoorCommand;
+use crate::door::strike::DoorStatus;
 
 /// Takes events and snapshots for delivery.
 pub trait Bus: Send + Sync {
@@ -23,6 +25,42 @@ pub trait Bus: Send + Sync {
     fn publish_state(&self, snapshot: Snapshot) {
         let _ = snapshot;
     }
+
+    /// Replaces what subscribers find of the door; never blocks. Only the newest is sent.
+    fn publish_door(&self, door: DoorStatus) {
+        let _ = door;
+    }
+
+    /// The bell was rung; never blocks.
+    fn ring(&self) {}
+}
+
+/// What a sender on the bus asks for, once its transport was checked: not retained, not expired,
+/// not repeated, with the right PIN where one is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteCommand {
+    /// What to do.
+    pub kind: CommandKind,
+    /// Who says to have sent it; at most [`BY_BYTES_MAX`].
+    pub by: Option<String>,
+}
+
+/// Longest `by` of a command in bytes; a longer one is cut.
+pub const BY_BYTES_MAX: usize = 64;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandKind {
+    /// To the door.
+    Door(DoorCommand),
+    /// Show which device this is.
+    Identify,
+}
+
+/// Carries out commands; never blocks. What became of it comes back as an event.
+pub trait CommandSink: Send + Sync {
+    /// Takes a command.
+    fn command(&self, command: RemoteCommand);
 }
 
 /// A bus that goes nowhere: MQTT is switched off.
@@ -38,6 +76,8 @@ impl Bus for NoBus {
 pub struct Snapshot {
     /// Sequence number of the last event in the log; 0 before the first.
     pub seq: u64,
+    /// The door; `None`: there is none.
+    pub door: Option<DoorStatus>,
     /// The cameras.
     pub face: FaceState,
     /// What does not work and what to do, in one sentence; `None` when all is well.

@@ -249,6 +249,7 @@ mod tests {
             reason: None,
             schedule: Some("office_hours".into()),
             image: None,
+            conditions: Vec::new(),
         }
     }
 
@@ -294,6 +295,7 @@ mod tests {
     fn a_snapshot_is_the_contract_to_the_byte() {
         let mut snapshot = Snapshot {
             seq: 7,
+            door: None,
             face: FaceState { enabled: true, occupancy: false },
             problem: None,
             gallery: GalleryState { collections: 1, persons: 2, templates: 3 },

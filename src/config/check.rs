@@ -2,6 +2,8 @@
 //!
 //! Nothing is opened here; whether a file or a device exists is `facelatch doctor`'s question.
 
+mod door;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,16 +53,16 @@ impl Checker<'_> {
     }
 
     fn config(&self, raw: RawConfig) -> Result<Config, ConfigError> {
-        if raw.door.backend != "none" {
-            let reason = "this version drives no door; the only value is \"none\"";
-            return Err(self.wrong("door.backend", reason));
-        }
+        let device = self.device(&raw.device)?;
+        let cameras = self.cameras(raw.camera)?;
+        let door = self.door(&raw.door, &raw.schedule, &device.name, &cameras)?;
         Ok(Config {
-            device: self.device(&raw.device)?,
+            device,
+            door,
             http: self.http(&raw.http)?,
             store: self.store(raw.store)?,
             models: self.models(raw.models)?,
-            cameras: self.cameras(raw.camera)?,
+            cameras,
             liveness: LivenessConfig { required: raw.liveness.required },
             mqtt: self.mqtt(&raw.mqtt)?,
             log: self.log(raw.log)?,
@@ -193,6 +195,11 @@ impl Checker<'_> {
             fps: self.within(&key("fps"), raw.fps, 1..=120)?,
             collection,
             min_similarity_score: score,
+            false_accept_per_attempt: self.within(
+                &key("false_accept_per_attempt"),
+                raw.false_accept_per_attempt,
+                1e-6..=0.1,
+            )?,
             cooldown: Duration::from_secs(cooldown.into()),
         })
     }
@@ -223,7 +230,20 @@ impl Checker<'_> {
             password_file: optional(&raw.password_file).map(PathBuf::from),
             base: raw.base.trim_matches('/').to_string(),
             outbox_max: self.within("mqtt.outbox_max", raw.outbox_max, 10..=100_000)?,
+            discovery_prefix: self.discovery_prefix(raw)?,
+            last_retained: raw.last_retained,
+            last_image: raw.last_image,
         }))
+    }
+
+    fn discovery_prefix(&self, raw: &RawMqtt) -> Result<Option<String>, ConfigError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/');
+        let prefix = raw.discovery_prefix.trim_matches('/');
+        if prefix.is_empty() || prefix.len() > 100 || !prefix.chars().all(plain) {
+            let reason = "must hold 1 to 100 ASCII letters, digits, `_`, `-` and `/`";
+            return Err(self.wrong("mqtt.discovery_prefix", reason));
+        }
+        Ok(raw.discovery.then(|| prefix.to_string()))
     }
 
     /// Host, port and whether to use TLS, of `mqtt[s]://HOST[:PORT]`.

@@ -5,10 +5,12 @@
 //! anything is opened.
 
 pub mod check;
+pub mod door;
 pub mod raw;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use crate::config::door::DoorConfig;
 use crate::face::comparison::Score;
 use crate::gallery::names::CollectionName;
 
@@ -29,6 +31,8 @@ pub struct Config {
     pub liveness: LivenessConfig,
     /// The broker; `None` switches MQTT off.
     pub mqtt: Option<MqttConfig>,
+    /// The door.
+    pub door: DoorConfig,
     /// Logs.
     pub log: LogConfig,
 }
@@ -114,6 +118,8 @@ pub struct CameraConfig {
     pub collection: CollectionName,
     /// Least score of a match.
     pub min_similarity_score: Score,
+    /// How often one visit of a stranger may be taken for anybody who is enrolled.
+    pub false_accept_per_attempt: f64,
     /// A person who stands there is reported again only after this time without being seen.
     pub cooldown: Duration,
 }
@@ -155,6 +161,12 @@ pub struct MqttConfig {
     pub base: String,
     /// Messages that wait while the broker is away; the oldest are dropped and counted.
     pub outbox_max: usize,
+    /// First level of discovery topics; `None`: the device does not announce itself.
+    pub discovery_prefix: Option<String>,
+    /// Whether `B/last` is retained.
+    pub last_retained: bool,
+    /// Whether pictures of decisions go out.
+    pub last_image: bool,
 }
 
 /// `[log]`

@@ -5,6 +5,8 @@
 //! `true`, `[640, 480]`), else as text. `docs/ref/config.md` lists every key; a test compares it
 //! with the defaults below.
 
+pub mod door;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
@@ -13,6 +15,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::config::raw::door::RawDoor;
+use crate::config::raw::door::RawSchedule;
 use crate::config::{Config, check};
 
 /// Where the configuration is looked for when no file is named.
@@ -79,6 +83,8 @@ pub struct RawConfig {
     pub mqtt: RawMqtt,
     /// `[door]`
     pub door: RawDoor,
+    /// `[[schedule]]`, at most 64
+    pub schedule: Vec<RawSchedule>,
     /// `[log]`
     pub log: RawLog,
 }
@@ -161,6 +167,8 @@ pub struct RawCamera {
     pub collection: String,
     /// 0 to 1; default 0.7.
     pub min_similarity_score: f32,
+    /// How often one visit of a stranger may be taken for anybody, 1e-6 to 0.1; default 0.001.
+    pub false_accept_per_attempt: f64,
     /// Seconds without being seen after which a person is reported again, 1 to 3600; default 10.
     pub cooldown_s: u32,
 }
@@ -191,18 +199,16 @@ pub struct RawMqtt {
     pub client_key_file: String,
     /// First level of every topic; default `facelatch`.
     pub base: String,
-    /// Reserved for device discovery, no effect yet; default `true`.
+    /// Whether Home Assistant finds the device by itself; default `true`.
     pub discovery: bool,
+    /// First level of discovery topics; default `homeassistant`.
+    pub discovery_prefix: String,
+    /// Whether `B/last` is retained; default `false`.
+    pub last_retained: bool,
+    /// Whether pictures go out at `B/last_image`; default `false`.
+    pub last_image: bool,
     /// Messages that wait while the broker is away, 10 to 100000; default 10000.
     pub outbox_max: usize,
-}
-
-/// `[door]`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RawDoor {
-    /// Default and only value yet: `none`.
-    pub backend: String,
 }
 
 /// `[log]`
@@ -265,6 +271,7 @@ impl Default for RawCamera {
             fps: 15,
             collection: "staff".into(),
             min_similarity_score: 0.7,
+            false_accept_per_attempt: 0.001,
             cooldown_s: 10,
         }
     }
@@ -287,14 +294,11 @@ impl Default for RawMqtt {
             client_key_file: String::new(),
             base: "facelatch".into(),
             discovery: true,
+            discovery_prefix: "homeassistant".into(),
+            last_retained: false,
+            last_image: false,
             outbox_max: 10_000,
         }
-    }
-}
-
-impl Default for RawDoor {
-    fn default() -> Self {
-        Self { backend: "none".into() }
     }
 }
 
@@ -383,9 +387,7 @@ fn lay_over(tree: &mut toml::Value, keys: &[&str], value: &str) -> Result<(), St
             let index: usize =
                 key.parse().map_err(|_| format!("`{key}` must be a position, from 0"))?;
             if index == items.len() && !rest.is_empty() {
-                let camera = toml::Value::try_from(RawCamera::default())
-                    .map_err(|error| error.to_string())?;
-                items.push(camera);
+                items.push(fresh_item(items, rest[0])?);
             }
             let count = items.len();
             let child = items.get_mut(index).ok_or(format!("position {index} of only {count}"))?;
@@ -393,6 +395,19 @@ fn lay_over(tree: &mut toml::Value, keys: &[&str], value: &str) -> Result<(), St
         }
         _ => Err(format!("`{key}` lies below a plain value")),
     }
+}
+
+/// A new position of an array of tables, with its defaults: a camera, or where the key is one of a
+/// schedule, that.
+fn fresh_item(present: &[toml::Value], key: &str) -> Result<toml::Value, String> {
+    let camera = toml::Value::try_from(RawCamera::default()).map_err(|error| error.to_string())?;
+    let schedule =
+        toml::Value::try_from(RawSchedule::default()).map_err(|error| error.to_string())?;
+    let is_schedule = match present.first() {
+        Some(first) => first.get("weekly").is_some(),
+        None => camera.get(key).is_none(),
+    };
+    Ok(if is_schedule { schedule } else { camera })
 }
 
 /// Text stays text where text is wanted; everything else is read as a TOML value.
@@ -547,14 +562,18 @@ mod tests {
         let page = include_str!("../../docs/ref/config.md");
         let shown = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
         let shown: RawConfig = toml::from_str(shown.expect("a toml block")).unwrap();
-        let defaults = RawConfig { camera: vec![RawCamera::default()], ..RawConfig::default() };
+        let defaults = RawConfig {
+            camera: vec![RawCamera::default()],
+            schedule: vec![RawSchedule::default()],
+            ..RawConfig::default()
+        };
         assert_eq!(shown, defaults);
         let toml::Value::Table(sections) = toml::Value::try_from(&defaults).unwrap() else {
             panic!("a table");
         };
         for (section, keys) in sections {
             let keys = match keys {
-                toml::Value::Array(cameras) => cameras[0].clone(),
+                toml::Value::Array(items) => items[0].clone(),
                 other => other,
             };
             for key in keys.as_table().unwrap().keys() {

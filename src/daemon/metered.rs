@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::access::event::Event;
 use crate::gallery::names::{CollectionName, PersonId};
-use crate::store::{Change, Contents, EventBounds, ScrubReport, Store, StoreError};
+use crate::store::{Change, Contents, EventBounds, ScrubReport, Setting, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// Hands everything on to a store and counts.
@@ -57,6 +57,14 @@ impl<S: Store> Store for MeteredStore<S> {
 
     fn events(&self, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
         self.counted(self.store.events(after_seq, limit))
+    }
+
+    fn event(&self, id: &str) -> Result<Option<Event>, StoreError> {
+        self.counted(self.store.event(id))
+    }
+
+    fn setting(&self, setting: Setting) -> Result<Option<Vec<u8>>, StoreError> {
+        self.counted(self.store.setting(setting))
     }
 
     fn event_bounds(&self) -> Result<EventBounds, StoreError> {

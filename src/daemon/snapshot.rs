@@ -57,6 +57,7 @@ impl SnapshotSources {
         let last = self.cameras.iter().filter_map(|camera| camera.last());
         Snapshot {
             seq,
+            door: None,
             face: FaceState {
                 enabled: !self.cameras.is_empty(),
                 occupancy: self.cameras.iter().any(|camera| camera.is_occupied(now)),
@@ -124,6 +125,7 @@ mod tests {
     fn only_news_are_published_and_once_a_minute_the_time() {
         let snapshot = |seq, millis| Snapshot {
             seq,
+            door: None,
             face: FaceState { enabled: true, occupancy: false },
             problem: None,
             gallery: GalleryState::default(),

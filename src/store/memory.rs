@@ -4,7 +4,7 @@
 //! sequence numbers are never given twice) and forgets everything when it is dropped.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use crate::access::event::Event;
 use crate::gallery::names::{CollectionName, PersonId};
 use crate::gallery::person::Person;
 use crate::store::{
-    Change, Contents, EventBounds, ImageChange, KeyRecord, ScrubReport, Store, StoreError,
+    Change, Contents, EventBounds, ImageChange, KeyRecord, ScrubReport, Setting, Store, StoreError,
 };
 
 /// Most events of a [`MemoryStore`] unless told otherwise.
@@ -31,6 +31,7 @@ struct State {
     events: BTreeMap<u64, Event>,
     newest_seq: u64,
     dropped: u64,
+    settings: HashMap<Setting, Vec<u8>>,
     scrub_owed: bool,
     scrubs: usize,
     commits: usize,
@@ -140,6 +141,14 @@ impl Store for MemoryStore {
         Ok(self.state().events.range(from..).take(limit).map(|(_, event)| event.clone()).collect())
     }
 
+    fn event(&self, id: &str) -> Result<Option<Event>, StoreError> {
+        Ok(self.state().events.values().rev().find(|event| event.id == id).cloned())
+    }
+
+    fn setting(&self, setting: Setting) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state().settings.get(&setting).cloned())
+    }
+
     fn event_bounds(&self) -> Result<EventBounds, StoreError> {
         let state = self.state();
         let newest_seq = state.newest_seq;
@@ -193,6 +202,9 @@ impl State {
                 self.scrub_owed |= old.is_some();
             }
             Change::DeleteKey { id } => self.scrub_owed |= self.keys.remove(id).is_some(),
+            Change::PutSetting { setting, value } => {
+                self.settings.insert(*setting, value.clone());
+            }
             Change::DropEvents { before } => {
                 while let Some(entry) = self.events.first_entry()
                     && entry.get().t_decision < *before

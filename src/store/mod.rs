@@ -99,12 +99,28 @@ pub enum Change {
         /// Public id of the key.
         id: String,
     },
+    /// Sets one of the device's own settings.
+    PutSetting {
+        /// Which one.
+        setting: Setting,
+        /// In the form of whoever reads it.
+        value: Vec<u8>,
+    },
     /// Drops the oldest events that were decided before a time (retention). Stops at the first one
     /// that is to be kept, so a clock that once ran ahead never empties the log.
     DropEvents {
         /// Events with an earlier `t_decision` go.
         before: UtcTime,
     },
+}
+
+/// What the device remembers of itself over restarts; nothing personal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Setting {
+    /// Mode of the door, and whether faces open it.
+    Door,
+    /// Up to which event the broker has acknowledged everything, and how many were dropped.
+    Outbox,
 }
 
 /// Everything that is loaded at start; pictures stay in the store.
@@ -213,6 +229,10 @@ pub trait Store: Send + Sync {
     fn append_event(&self, event: &Event) -> Result<u64, StoreError>;
     /// Events with a sequence number above `after_seq`, oldest first, at most `limit`.
     fn events(&self, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError>;
+    /// The event with this id; `None` when the log does not hold it.
+    fn event(&self, id: &str) -> Result<Option<Event>, StoreError>;
+    /// One of the device's own settings; `None` when it was never set.
+    fn setting(&self, setting: Setting) -> Result<Option<Vec<u8>>, StoreError>;
     /// The range of the event log, and how much of it was dropped.
     fn event_bounds(&self) -> Result<EventBounds, StoreError>;
     /// Removes from the medium what deleted and replaced records left behind, if there is any.

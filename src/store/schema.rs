@@ -81,6 +81,10 @@ pub const META_SCRUB_OWED: &str = "scrub_owed";
 pub const META_EVENT_NEWEST: &str = "event_newest";
 /// `meta`: events that were dropped, `u64`.
 pub const META_EVENTS_DROPPED: &str = "events_dropped";
+/// Mode of the door, and whether faces open it.
+pub const META_SETTING_DOOR: &str = "setting_door";
+/// How far the broker has acknowledged.
+pub const META_SETTING_OUTBOX: &str = "setting_outbox";
 
 /// What the canary says.
 pub const CANARY: &[u8] = b"facelatch store";

@@ -247,6 +247,9 @@ mod tests {
             password_file: None,
             base: "facelatch".into(),
             outbox_max: 10,
+            discovery_prefix: None,
+            last_retained: false,
+            last_image: false,
         }
     }
 

@@ -92,6 +92,7 @@ impl Writer {
             reason,
             schedule: None,
             image: None,
+            conditions: Vec::new(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::store::database::{Database, damaged, meta, not_sealed, refused};
 use crate::store::schema::{self, COLLECTIONS, IMAGES, KEYS, PERSONS, SealedTable};
 use crate::store::vault::RecordId;
 use crate::store::{
-    Change, Contents, EventBounds, ImageChange, KeyRecord, ScrubReport, Store, StoreError,
+    Change, Contents, EventBounds, ImageChange, KeyRecord, ScrubReport, Setting, Store, StoreError,
 };
 
 type BytesTable<'tx> = Table<'tx, &'static [u8], &'static [u8]>;
@@ -45,6 +45,7 @@ impl Store for Database {
                 Change::DeletePerson { collection, id } => self.delete_person(tx, collection, id),
                 Change::PutKey(record) => self.put_key(tx, record),
                 Change::DeleteKey { id } => self.delete_key(tx, id),
+                Change::PutSetting { setting, value } => meta::put_setting(tx, *setting, value),
                 Change::DropEvents { before } => self.drop_events(tx, *before),
             }?;
             if leaves_something { meta::owe_scrub(tx) } else { Ok(()) }
@@ -71,6 +72,14 @@ impl Store for Database {
 
     fn events(&self, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
         self.read(|tx| self.list_events(tx, after_seq, limit))
+    }
+
+    fn event(&self, id: &str) -> Result<Option<Event>, StoreError> {
+        self.read(|tx| self.find_event(tx, id))
+    }
+
+    fn setting(&self, setting: Setting) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|tx| meta::setting(&tx.open_table(META).map_err(refused)?, setting))
     }
 
     fn event_bounds(&self) -> Result<EventBounds, StoreError> {

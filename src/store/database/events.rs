@@ -93,6 +93,23 @@ impl Database {
         Ok(listed)
     }
 
+    /// Looks from the newest on, because that is what people ask about.
+    pub(super) fn find_event(
+        &self,
+        tx: &ReadTransaction,
+        id: &str,
+    ) -> Result<Option<Event>, StoreError> {
+        let events = tx.open_table(EVENTS.definition()).map_err(refused)?;
+        for entry in events.iter().map_err(refused)?.rev() {
+            let (key, sealed) = entry.map_err(refused)?;
+            let event = self.event(key.value(), sealed.value())?;
+            if event.id == id {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) fn bounds(tx: &ReadTransaction) -> Result<EventBounds, StoreError> {
         let events = tx.open_table(EVENTS.definition()).map_err(refused)?;
         let meta = tx.open_table(META).map_err(refused)?;

@@ -2,10 +2,12 @@
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
+use crate::store::Setting;
 use crate::store::StoreError;
 use crate::store::database::refused;
 use crate::store::schema::{
-    CANARY, META, META_CANARY, META_COMMITS, META_KEY_CHECK, META_SCRUB_OWED, META_VERSION,
+    CANARY, META, META_CANARY, META_COMMITS, META_KEY_CHECK, META_SCRUB_OWED, META_SETTING_DOOR,
+    META_SETTING_OUTBOX, META_VERSION,
 };
 use crate::store::vault::{Place, Vault};
 
@@ -83,6 +85,29 @@ pub fn set_counter(
 ) -> Result<(), StoreError> {
     meta.insert(name, value.to_le_bytes().as_slice()).map_err(refused)?;
     Ok(())
+}
+
+/// One of the device's own settings.
+pub fn setting(meta: &impl ReadMeta, setting: Setting) -> Result<Option<Vec<u8>>, StoreError> {
+    get(meta, setting_name(setting))
+}
+
+/// Sets one of the device's own settings; leaves nothing behind that is worth a scrub.
+pub fn put_setting(
+    tx: &WriteTransaction,
+    setting: Setting,
+    value: &[u8],
+) -> Result<bool, StoreError> {
+    let mut meta = tx.open_table(META).map_err(refused)?;
+    meta.insert(setting_name(setting), value).map_err(refused)?;
+    Ok(false)
+}
+
+fn setting_name(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Door => META_SETTING_DOOR,
+        Setting::Outbox => META_SETTING_OUTBOX,
+    }
 }
 
 /// Whether a deletion left something in the file.
