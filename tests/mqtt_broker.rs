@@ -321,6 +321,7 @@ fn birth_contract_and_state_come_first_and_a_stop_says_offline() {
     for persons in [1, 2] {
         device.handle.publish_state(Snapshot {
             seq: 3,
+            door: None,
             face: FaceState { enabled: true, occupancy: false },
             problem: None,
             gallery: GalleryState { collections: 1, persons, templates: persons },

@@ -3,6 +3,8 @@
 pub mod agreement;
 pub mod attempt;
 pub mod event;
+pub mod grant;
+pub mod identity;
 pub mod schedule;
 pub mod stillness;
 pub mod waiting;

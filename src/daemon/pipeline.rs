@@ -399,7 +399,7 @@ mod tests {
                     fps: 10,
                     collection: CollectionName::new("staff").unwrap(),
                     min_similarity_score: Score::new(0.7).unwrap(),
-                        false_accept_per_attempt: 0.001,
+                    false_accept_per_attempt: 0.001,
                     cooldown: Duration::from_secs(30),
                 },
                 liveness: LivenessConfig { required },

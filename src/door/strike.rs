@@ -184,6 +184,7 @@ pub enum LockState {
 
 /// The door at one moment, for whoever reports on it or decides by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each with a topic of its own")]
 pub struct DoorStatus {
     /// What it lets in.
     pub mode: Mode,

@@ -8,7 +8,7 @@ use crate::access::event::Event;
 use crate::gallery::names::{CollectionName, PersonId};
 use crate::gallery::person::Person;
 use crate::store::database::{Database, damaged, meta, not_sealed, refused};
-use crate::store::schema::{self, COLLECTIONS, IMAGES, KEYS, PERSONS, SealedTable};
+use crate::store::schema::{self, COLLECTIONS, IMAGES, KEYS, META, PERSONS, SealedTable};
 use crate::store::vault::RecordId;
 use crate::store::{
     Change, Contents, EventBounds, ImageChange, KeyRecord, ScrubReport, Setting, Store, StoreError,
