@@ -110,21 +110,40 @@ vm_kernel() {
 }
 
 # vm_runnable PROGRAM: a program of Debian 13 that needs a newer libc than the host's runs with
-# Debian 13's own.
+# Debian 13's own. The wrapper is written anew each time: a copied cache lies at another path.
 vm_runnable() {
-    "$1" --help >"$VM/runnable.log" 2>&1 || true
-    grep -q 'GLIBC_.*not found' "$VM/runnable.log" || return 0
-    vm_lists
-    mkdir -p "$VM/libc-debs" "$VM/libc"
-    (cd "$VM/libc-debs" && apt_vm apt-get -qq download libc6 libelf1t64 zlib1g libzstd1) ||
-        die "Debian 13's libc cannot be downloaded"
-    local deb
-    for deb in "$VM"/libc-debs/*.deb; do dpkg -x "$deb" "$VM/libc"; done
+    if [ ! -e "$1.real" ]; then
+        "$1" --help >"$VM/runnable.log" 2>&1 || true
+        grep -q 'GLIBC_.*not found' "$VM/runnable.log" || return 0
+        mv "$1" "$1.real"
+    fi
     local libraries=$VM/libc/usr/lib/x86_64-linux-gnu
-    mv "$1" "$1.real"
+    if [ ! -e "$libraries/libc.so.6" ]; then
+        vm_lists
+        mkdir -p "$VM/libc-debs" "$VM/libc"
+        (cd "$VM/libc-debs" && apt_vm apt-get -qq download libc6 libelf1t64 zlib1g libzstd1) ||
+            die "Debian 13's libc cannot be downloaded"
+        local deb
+        for deb in "$VM"/libc-debs/*.deb; do dpkg -x "$deb" "$VM/libc"; done
+    fi
     printf '#!/bin/sh\nexec %s --library-path %s %s "$@"\n' \
         "$libraries/ld-linux-x86-64.so.2" "$libraries" "$1.real" >"$1"
     chmod +x "$1"
+}
+
+# vm_build DIR: builds the modules in DIR against the kernel's headers.
+vm_build() {
+    local headers=$ROOT/usr/src/linux-headers-$KERNEL tools program
+    # The packages name their files by where they would be installed.
+    sed -i "s,^include .*/usr/src/,include $ROOT/usr/src/," "$headers/Makefile"
+    tools=$(readlink -f "$headers/tools/objtool")/../..
+    for program in tools/objtool/objtool.real-x86 scripts/mod/modpost.real-lsb-64 scripts/basic/fixdep; do
+        vm_runnable "$tools/$program"
+    done
+    # Debian 13's compiler knows a flag that Debian 12's does not; it concerns live patching only.
+    make -C "$headers" M="$1" CC=gcc CROSS_COMPILE= \
+        CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT= CONFIG_DEBUG_INFO_BTF_MODULES= modules \
+        >"$1.log" 2>&1 || die "$(basename "$1") does not build, see $1.log"
 }
 
 # vm_v4l2loopback: builds the module, which Debian ships as source only; sets LOOPBACK.
@@ -132,20 +151,33 @@ vm_v4l2loopback() {
     LOOPBACK=$VM/v4l2loopback/v4l2loopback.ko
     [ -e "$LOOPBACK" ] && [ "$LOOPBACK" -nt "$ROOT/version" ] && return
     say "building v4l2loopback for $KERNEL"
-    local headers=$ROOT/usr/src/linux-headers-$KERNEL
-    # The packages name their files by where they would be installed.
-    sed -i "s, /usr/src/, $ROOT/usr/src/," "$headers/Makefile"
-    local tools program
-    tools=$(readlink -f "$headers/tools/objtool")/../..
-    for program in tools/objtool/objtool.real-x86 scripts/mod/modpost.real-lsb-64 scripts/basic/fixdep; do
-        vm_runnable "$tools/$program"
-    done
     rm -rf "$VM/v4l2loopback"
     cp -r "$ROOT"/usr/src/v4l2loopback-* "$VM/v4l2loopback"
-    # Debian 13's compiler knows a flag that Debian 12's does not; it concerns live patching only.
-    make -C "$headers" M="$VM/v4l2loopback" CC=gcc CROSS_COMPILE= \
-        CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT= CONFIG_DEBUG_INFO_BTF_MODULES= modules \
-        >"$VM/v4l2loopback.log" 2>&1 || die "v4l2loopback does not build, see $VM/v4l2loopback.log"
+    vm_build "$VM/v4l2loopback"
+}
+
+# vm_gpio_sim: builds the simulated GPIO chip, which Debian's kernel leaves out, from the kernel's
+# own source; sets GPIO_SIM to its two modules.
+vm_gpio_sim() {
+    local dir=$VM/gpio-sim
+    GPIO_SIM="$dir/irq_sim.ko $dir/gpio-sim.ko"
+    [ -e "$dir/gpio-sim.ko" ] && [ "$dir/gpio-sim.ko" -nt "$ROOT/version" ] && return
+    say "building gpio-sim for $KERNEL"
+    rm -rf "$dir"; mkdir -p "$dir"
+    local source=linux-source-${KERNEL%.*}
+    vm_lists
+    (cd "$VM/debs" && apt_vm apt-get -qq download "$source") || die "$source cannot be downloaded"
+    # tar ends as soon as it has both files, which the programs before it take for an error.
+    { dpkg-deb --fsys-tarfile "$VM/debs/$source"_*.deb | tar -xO "./usr/src/$source.tar.xz" |
+        tar -xJ -C "$dir" --strip-components=3 --occurrence=1 \
+            "$source/drivers/gpio/gpio-sim.c" "$source/kernel/irq/irq_sim.c"; } 2>"$VM/gpio-sim.log" || true
+    rm -f "$VM/debs/$source"_*.deb
+    [ -s "$dir/gpio-sim.c" ] && [ -s "$dir/irq_sim.c" ] || die "$source lacks gpio-sim.c or irq_sim.c"
+    # A module may not name the table of interrupts; this call looks the number up by itself.
+    sed -i 's/handle_simple_irq(irq_to_desc(irqnum))/generic_handle_irq(irqnum)/' "$dir/irq_sim.c"
+    sed -i '$a MODULE_LICENSE("GPL");' "$dir/irq_sim.c"
+    echo 'obj-m := irq_sim.o gpio-sim.o' >"$dir/Makefile"
+    vm_build "$dir"
 }
 
 # vm_libraries DIR PROGRAM...: copies the shared libraries of the programs into an initial file system.
@@ -175,4 +207,45 @@ vm_modules() {
             echo "$name $module" >>"$into/mods/order"
         done
     done
+}
+
+# vm_guest DIR: the skeleton of an initial file system.
+vm_guest() {
+    mkdir -p "$1"/{bin,dev,etc,lib,lib64,mods,proc,run,sys,tmp}
+    cp /bin/busybox "$1/bin/"
+    cp tests/vm/guest.sh "$1/guest.sh"
+    # The program's name for a user is asked for by more than one daemon.
+    echo 'root:x:0:0::/:/bin/sh' >"$1/etc/passwd"
+    echo 'root:x:0:' >"$1/etc/group"
+}
+
+# vm_program DIR PROGRAM [NAME]: a program with its shared libraries, without debug information.
+vm_program() {
+    local into=$1/bin/${3:-$(basename "$2")}
+    cp -L "$2" "$into"
+    strip "$into"
+    vm_libraries "$1" "$2"
+}
+
+# vm_pack DIR FILE: the initial file system as one file.
+vm_pack() { (cd "$1" && find . | cpio -o -H newc --quiet | gzip -1) >"$2"; }
+
+# vm_free_port: a TCP port that nobody listens at.
+vm_free_port() {
+    local port
+    while port=$((20000 + RANDOM % 30000)); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
+}
+
+# vm_summary STARTED LOG...: the checks in the logs, counted; fails when one failed or there is none.
+vm_summary() {
+    local started=$1 passed failed
+    shift
+    grep -hE '^(##|CHECK|SKIPPED)' "$@" | tr -d '\r' || true
+    passed=$(cat "$@" | grep -c '^CHECK .* ok' || true)
+    failed=$(cat "$@" | grep -c '^CHECK .* FAIL' || true)
+    say "$passed passed, $failed failed in $(($(date +%s) - started)) s; console: $1"
+    [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
 }
