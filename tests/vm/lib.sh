@@ -50,15 +50,21 @@ vm_host_tools() {
             -o DPkg::Lock::Timeout=300 "${missing[@]}" >"$VM/apt-install.log" 2>&1 ||
             die "apt-get install ${missing[*]} failed, see $VM/apt-install.log"
     fi
-    command -v qemu-system-x86_64 >/dev/null && return
-    say "installing qemu-system-x86"
+    vm_qemu x86_64 x86 "${as_root[@]}"
+}
+
+# vm_qemu PROGRAM PACKAGE [sudo]: the emulator qemu-system-PROGRAM out of the package qemu-system-PACKAGE.
+vm_qemu() {
+    local program=qemu-system-$1 package=qemu-system-$2
+    shift 2
+    command -v "$program" >/dev/null && return
+    say "installing $package"
     # A machine that already has qemu parts from the backports needs the rest from there too.
-    local suite=()
+    local suite=("$package")
     case $(dpkg-query -W -f '${Version}' qemu-utils qemu-system-common 2>/dev/null) in
-    *bpo12*) suite=({qemu-system-x86,qemu-system-common,qemu-system-data,seabios}/bookworm-backports) ;;
-    *) suite=(qemu-system-x86) ;;
+    *bpo12*) suite=({$package,qemu-system-common,qemu-system-data,seabios}/bookworm-backports) ;;
     esac
-    vm_install_qemu "${as_root[@]}" -- "${suite[@]}"
+    vm_install_qemu "$@" -- "${suite[@]}"
 }
 
 # vm_install_qemu [sudo] -- PACKAGES: the system's own lists plus the backports, if needed.
@@ -248,4 +254,31 @@ vm_summary() {
     failed=$(cat "$@" | grep -c '^CHECK .* FAIL' || true)
     say "$passed passed, $failed failed in $(($(date +%s) - started)) s; console: $1"
     [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+}
+
+# vm_arm64: unpacks a kernel for ARM with its device trees, busybox and the C library, all into
+# ROOT; sets KERNEL and ROOT as vm_kernel does.
+vm_arm64() {
+    local as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    vm_qemu aarch64 arm "${as_root[@]}"
+    ROOT=$VM/arm64
+    if [ ! -e "$ROOT/version" ]; then
+        vm_lists
+        local lists=$VM/apt/lists-arm64 image deb
+        local arm=(-o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State::lists="$lists")
+        mkdir -p "$lists/partial" "$VM/debs-arm64"
+        apt_vm apt-get "${arm[@]}" -qq update || die "no package lists for arm64 from $MIRROR"
+        image=$(apt_vm apt-cache "${arm[@]}" depends linux-image-arm64 |
+            sed -n 's/.*Depends: \(linux-image-6\.12[^ ]*\).*/\1/p' | head -n 1)
+        [ -n "$image" ] || die "no linux-image-6.12 for arm64 in the lists of Debian 13"
+        say "kernel ${image#linux-image-}"
+        (cd "$VM/debs-arm64" && apt_vm apt-get "${arm[@]}" -qq download "$image" busybox-static libc6 libgcc-s1) ||
+            die "the packages for arm64 cannot be downloaded"
+        rm -rf "$ROOT"; mkdir -p "$ROOT"
+        for deb in "$VM"/debs-arm64/*.deb; do dpkg -x "$deb" "$ROOT"; done
+        PATH=$PATH:/sbin depmod -b "$ROOT/usr" "${image#linux-image-}"
+        echo "${image#linux-image-}" >"$ROOT/version"
+    fi
+    KERNEL=$(cat "$ROOT/version")
 }
