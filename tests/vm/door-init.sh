@@ -255,6 +255,7 @@ sleep 1
 echo 1 >$sim/live
 kill $watcher; wait $watcher 2>/dev/null
 find_lines; rest; watch_relay
+eventually 2 eval '[ "$(tail -n 1 out/relay.log | cut -d" " -f2)" = 0 ]'
 mark=$(changes)
 jammed() { [ "$(grep "^. $topic/lock " out/messages.log | tail -n 1 | cut -d' ' -f3)" = JAMMED ]; }
 check "the lock is known again" eventually 40 not jammed
