@@ -255,6 +255,7 @@ fn event(seq: u64) -> Event {
         reason: None,
         schedule: None,
         image: None,
+        by: None,
         conditions: Vec::new(),
     }
 }

@@ -240,6 +240,9 @@ pub struct Event {
     pub schedule: Option<String>,
     /// Always `null` unless the image path was turned on.
     pub image: Option<String>,
+    /// Who sent a remote command, in the sender's own words; absent when nobody did or said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Every conjunct of a decision about a door, for `GET /events/{id}/explain`. Kept in the log
     /// alone: cleared in what is published and listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -249,6 +249,7 @@ mod tests {
             reason: None,
             schedule: Some("office_hours".into()),
             image: None,
+            by: None,
             conditions: Vec::new(),
         }
     }

@@ -92,6 +92,7 @@ impl Writer {
             reason,
             schedule: None,
             image: None,
+            by: None,
             conditions: Vec::new(),
         }
     }
