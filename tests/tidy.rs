@@ -68,6 +68,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "telemetry/logging",
             "web",
             "daemon/door",
+            "daemon/journal",
             "daemon/pipeline",
             "daemon/snapshot",
             "daemon/supervise",

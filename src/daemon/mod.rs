@@ -4,6 +4,7 @@
 //! what is merely away (camera, broker, models) is reported and waited for.
 
 pub mod assembly;
+pub mod journal;
 pub mod metered;
 pub mod pipeline;
 pub mod snapshot;
@@ -29,7 +30,7 @@ use crate::camera::select::{CameraRequest, camera};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
-use crate::daemon::pipeline::journal::journal;
+use crate::daemon::journal::journal;
 use crate::daemon::pipeline::{Pipeline, PipelineParts};
 use crate::daemon::snapshot::{OtherProblems, SnapshotSources};
 use crate::daemon::status::{Device, WatchedCamera};
@@ -245,13 +246,17 @@ fn start_cameras(
     }
     device.set_cameras(watched);
     device.set_pipelines(statuses.clone());
+    device.set_journal(journal.status());
     let sources = SnapshotSources {
         cameras: statuses,
+        journal: journal.status(),
+        door: Box::new(|| None),
         roster: Arc::clone(&assembly.roster),
         store: Arc::clone(&assembly.store),
         other_problems: other_problems(device, &assembly.recognition),
         clock,
     };
+    drop(journal);
     // Joined after the loops: it ends when the last of them has let go of its end.
     threads.push(spawn("journal", move || writer.run())?);
     let own_stop = stop.clone();
