@@ -50,6 +50,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "door/keeper",
             "door/raspberry",
             "door/recorded",
+            "door/reopening",
             "door/select",
             "door/wiegand",
             "inference/onnx",

@@ -10,6 +10,7 @@
 //! in view, the few pixels of its latest frame that tell whether it changes.
 
 pub mod analysis;
+pub mod gate;
 pub mod notice;
 pub mod people;
 pub mod status;
