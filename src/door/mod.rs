@@ -6,6 +6,7 @@
 //! through the contact that opens when the relay is energised.
 
 pub mod reopening;
+pub mod card;
 pub mod strike;
 
 use std::time::Duration;
