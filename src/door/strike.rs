@@ -320,4 +320,10 @@ pub struct Strike {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod search;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
