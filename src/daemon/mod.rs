@@ -4,7 +4,9 @@
 //! what is merely away (camera, broker, models) is reported and waited for.
 
 pub mod assembly;
+pub mod journal;
 pub mod metered;
+pub mod pin;
 pub mod pipeline;
 pub mod snapshot;
 pub mod status;
@@ -21,7 +23,9 @@ use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
-use crate::bus::mqtt::{self, MqttHandle};
+use crate::bus::commands::CommandRules;
+use crate::bus::discovery::Features;
+use crate::bus::mqtt::{self, ClientOptions, MqttHandle};
 use crate::bus::wire::{DeviceId, Topics};
 use crate::bus::{Bus, NoBus};
 use crate::camera::newest::{CameraLimits, CameraParts, CameraThread};
@@ -29,7 +33,7 @@ use crate::camera::select::{CameraRequest, camera};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
-use crate::daemon::pipeline::journal::journal;
+use crate::daemon::journal::journal;
 use crate::daemon::pipeline::{Pipeline, PipelineParts};
 use crate::daemon::snapshot::{OtherProblems, SnapshotSources};
 use crate::daemon::status::{Device, WatchedCamera};
@@ -87,7 +91,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     let serving = runtime.spawn(server.run(Arc::clone(&assembly.service), stop.clone()));
     // The bus stops last: what the others say on their way out is still delivered.
     let (bus_stopper, bus_stop) = shutdown::channel();
-    let (mqtt, delivering) = start_bus(runtime, config, &bus_stop)?;
+    let (mqtt, delivering) = start_bus(runtime, config, &assembly, &bus_stop)?;
     if let Some(mqtt) = &mqtt {
         device.set_mqtt(mqtt.clone());
     }
@@ -188,13 +192,30 @@ type Delivering = Option<tokio::task::JoinHandle<()>>;
 fn start_bus(
     runtime: &Runtime,
     config: &Config,
+    assembly: &Assembly,
     stop: &StopSignal,
 ) -> anyhow::Result<(Option<MqttHandle>, Delivering)> {
     let Some(mqtt) = &config.mqtt else { return Ok((None, None)) };
     let device = DeviceId::from_machine_id(&machine_id(&config.store.dir)?);
     let topics = Topics::new(&mqtt.base, device)?;
     info!(topics = topics.root(), broker = mqtt.host, port = mqtt.port, "mqtt_starting");
-    let (handle, client) = mqtt::client(mqtt.clone(), topics);
+    let pin = mqtt::read_pin(config.door.pin_file.as_deref()).map_err(anyhow::Error::msg)?;
+    let (handle, client) = mqtt::client(ClientOptions {
+        config: mqtt.clone(),
+        topics,
+        store: Arc::clone(&assembly.store),
+        sink: None,
+        features: Features {
+            identify: false,
+            ..Features::of(&config.device.name, &config.door, mqtt)
+        },
+        rules: CommandRules {
+            pin,
+            remote_without_pin: config.door.remote_without_pin,
+            allow_bare_commands: config.door.allow_bare_commands,
+        },
+        clock: Arc::new(SystemClock),
+    });
     let delivering = runtime.spawn(client.run(stop.clone()));
     Ok((Some(handle), Some(delivering)))
 }
@@ -245,13 +266,17 @@ fn start_cameras(
     }
     device.set_cameras(watched);
     device.set_pipelines(statuses.clone());
+    device.set_journal(journal.status());
     let sources = SnapshotSources {
         cameras: statuses,
+        journal: journal.status(),
+        door: Box::new(|| None),
         roster: Arc::clone(&assembly.roster),
         store: Arc::clone(&assembly.store),
         other_problems: other_problems(device, &assembly.recognition),
         clock,
     };
+    drop(journal);
     // Joined after the loops: it ends when the last of them has let go of its end.
     threads.push(spawn("journal", move || writer.run())?);
     let own_stop = stop.clone();

@@ -5,6 +5,8 @@
 //! or *released*, and a released relay means a locked door, whatever the lock: a magnet is wired
 //! through the contact that opens when the relay is energised.
 
+pub mod reopening;
+pub mod card;
 pub mod strike;
 
 use std::time::Duration;
