@@ -12,6 +12,8 @@ use crate::access::event::ConditionValue;
 use crate::access::event::Event;
 use crate::access::event::EventType;
 use crate::access::event::Reason;
+use crate::access::grant::Decision;
+use crate::access::grant::cheapest_change;
 
 /// Why an event came out as it did.
 #[derive(Debug, Serialize, ToSchema)]
@@ -106,36 +108,21 @@ const fn unit(name: ConditionName) -> Option<&'static str> {
     }
 }
 
-/// All that failed has to change, what the person at the door can do first.
+/// All that failed has to change; the order is the grant's.
 fn by_conditions(conditions: &[Condition]) -> Option<ChangeAnswer> {
-    let mut failed: Vec<&Condition> = conditions.iter().filter(|own| !own.pass).collect();
-    failed.sort_by_key(|own| effort(own.name));
-    let sentences: Vec<String> = failed.iter().map(|own| remedy(own)).collect();
+    let mut left = Decision { denied: None, conditions: conditions.to_vec() };
+    let mut failed = Vec::new();
+    while let Some(cheapest) = cheapest_change(&left).cloned() {
+        left.conditions.retain(|own| own.name != cheapest.name);
+        failed.push(cheapest);
+    }
+    let sentences: Vec<String> = failed.iter().map(remedy).collect();
     let sentence = match sentences.as_slice() {
         [] => return None,
         [only] => format!("{only}; everything else held."),
         several => format!("All of this at once: {}.", several.join("; ")),
     };
     Some(ChangeAnswer { conditions: failed.iter().map(|own| own.name).collect(), sentence })
-}
-
-/// What it takes, from waiting a moment to repairing the device.
-const fn effort(name: ConditionName) -> u8 {
-    match name {
-        ConditionName::Fresh => 0,
-        ConditionName::FaceSeen => 1,
-        ConditionName::FaceSize => 2,
-        ConditionName::Quality => 3,
-        ConditionName::Live => 4,
-        ConditionName::Identity => 5,
-        ConditionName::Margin => 6,
-        ConditionName::FaceEnabled => 7,
-        ConditionName::Mode => 8,
-        ConditionName::Schedule => 9,
-        ConditionName::Validity => 10,
-        ConditionName::Clock => 11,
-        ConditionName::Works => 12,
-    }
 }
 
 fn remedy(condition: &Condition) -> String {

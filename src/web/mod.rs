@@ -26,6 +26,7 @@ pub mod liveness;
 pub mod local_socket;
 pub mod openapi;
 pub mod operations;
+pub mod oracle;
 pub mod pages;
 pub mod path;
 pub mod persons;

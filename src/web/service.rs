@@ -13,6 +13,7 @@ use std::sync::Arc;
 use hyper::{HeaderMap, Request, Response, body::Bytes};
 use tokio::task;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::MetricsAccess;
 use crate::gallery::Gallery;
 use crate::gallery::names::CollectionName;
@@ -33,6 +34,7 @@ use crate::web::events::EventLog;
 use crate::web::keys;
 use crate::web::liveness;
 use crate::web::openapi;
+use crate::web::oracle::NearMisses;
 use crate::web::path;
 use crate::web::path::{Access, Endpoint, Path};
 use crate::web::persons;
@@ -151,6 +153,7 @@ pub struct Service {
     workers: Result<Workers, String>,
     options: ServiceOptions,
     openapi: Bytes,
+    near_misses: NearMisses,
 }
 
 /// A request whose caller has been let in.
@@ -174,7 +177,8 @@ impl Service {
             Recognition::Ready(pool) => Ok(Workers { pool, metrics: Arc::clone(&options.metrics) }),
             Recognition::Unavailable { reason } => Err(reason),
         };
-        Self { roster, workers, options, openapi: openapi::document().into() }
+        let openapi = openapi::document().into();
+        Self { roster, workers, options, openapi, near_misses: NearMisses::default() }
     }
 
     /// Answers one request, whose body is complete and within the server's limit.
@@ -247,6 +251,16 @@ impl Service {
     /// The event log.
     pub(crate) fn events(&self) -> &EventLog {
         &self.options.events
+    }
+
+    /// Refuses a search of a key that is throttled.
+    pub(crate) fn admit_probe(&self, request: &Admitted) -> Result<(), ApiError> {
+        self.near_misses.admit(&request.holder, SystemClock.now(), self.metrics())
+    }
+
+    /// Counts the near misses of a search.
+    pub(crate) fn note_near_misses(&self, request: &Admitted, misses: u32) {
+        self.near_misses.note(&request.holder, misses, SystemClock.now(), self.metrics());
     }
 
     /// What the daemon told.
