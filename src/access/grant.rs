@@ -373,34 +373,5 @@ fn number(number: f64) -> Option<ConditionValue> {
     number.is_finite().then_some(ConditionValue::Number(number))
 }
 
-impl Reason {
-    /// The word on the wire.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::BelowThreshold => "below_threshold",
-            Self::AmbiguousTop2 => "ambiguous_top2",
-            Self::SpoofSuspected => "spoof_suspected",
-            Self::LivenessUnsure => "liveness_unsure",
-            Self::Stale => "stale",
-            Self::FaceLeft => "face_left",
-            Self::TooSmall => "too_small",
-            Self::TooDark => "too_dark",
-            Self::TooBright => "too_bright",
-            Self::OffPose => "off_pose",
-            Self::Blurred => "blurred",
-            Self::Occluded => "occluded",
-            Self::EyesClosed => "eyes_closed",
-            Self::Schedule => "schedule",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-            Self::Lockdown => "lockdown",
-            Self::RateLimited => "rate_limited",
-            Self::FaceDisabled => "face_disabled",
-            Self::Fault => "fault",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,6 @@
 pub mod assembly;
 pub mod journal;
 pub mod metered;
-pub mod pin;
 pub mod pipeline;
 pub mod snapshot;
 pub mod status;
