@@ -40,6 +40,27 @@ pub enum EventType {
     System,
 }
 
+impl EventType {
+    /// The word that stands in the event.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Denied => "denied",
+            Self::Match => "match",
+            Self::UnknownFace => "unknown_face",
+            Self::SpoofSuspected => "spoof_suspected",
+            Self::ExitRequest => "exit_request",
+            Self::ForcedOpen => "forced_open",
+            Self::HeldOpen => "held_open",
+            Self::HeldOpenCleared => "held_open_cleared",
+            Self::Tamper => "tamper",
+            Self::RemoteUnlock => "remote_unlock",
+            Self::Lockdown => "lockdown",
+            Self::System => "system",
+        }
+    }
+}
+
 /// The primary reason of a denial. The list is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -67,6 +88,35 @@ pub enum Reason {
     RateLimited,
     FaceDisabled,
     Fault,
+}
+
+impl Reason {
+    /// The word that stands in the event.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::BelowThreshold => "below_threshold",
+            Self::AmbiguousTop2 => "ambiguous_top2",
+            Self::SpoofSuspected => "spoof_suspected",
+            Self::LivenessUnsure => "liveness_unsure",
+            Self::Stale => "stale",
+            Self::FaceLeft => "face_left",
+            Self::TooSmall => "too_small",
+            Self::TooDark => "too_dark",
+            Self::TooBright => "too_bright",
+            Self::OffPose => "off_pose",
+            Self::Blurred => "blurred",
+            Self::Occluded => "occluded",
+            Self::EyesClosed => "eyes_closed",
+            Self::Schedule => "schedule",
+            Self::Expired => "expired",
+            Self::Disabled => "disabled",
+            Self::Lockdown => "lockdown",
+            Self::RateLimited => "rate_limited",
+            Self::FaceDisabled => "face_disabled",
+            Self::Fault => "fault",
+        }
+    }
 }
 
 /// Who was recognised.
@@ -240,6 +290,9 @@ pub struct Event {
     pub schedule: Option<String>,
     /// Always `null` unless the image path was turned on.
     pub image: Option<String>,
+    /// Who sent a remote command, in the sender's own words; absent when nobody did or said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Every conjunct of a decision about a door, for `GET /events/{id}/explain`. Kept in the log
     /// alone: cleared in what is published and listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -251,5 +304,24 @@ impl Event {
     #[must_use]
     pub fn without_conditions(&self) -> Self {
         Self { conditions: Vec::new(), ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_event() {
+        let text = |value: serde_json::Value| value.as_str().map(ToString::to_string);
+        for event_type in [EventType::Granted, EventType::HeldOpenCleared, EventType::RemoteUnlock]
+        {
+            let word = text(serde_json::to_value(event_type).unwrap());
+            assert_eq!(word.as_deref(), Some(event_type.word()));
+        }
+        for reason in [Reason::AmbiguousTop2, Reason::TooSmall, Reason::FaceDisabled] {
+            let word = text(serde_json::to_value(reason).unwrap());
+            assert_eq!(word.as_deref(), Some(reason.word()));
+        }
     }
 }

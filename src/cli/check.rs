@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::output::line;
+use crate::config::door::{DoorBackend, DoorConfig, LockType};
 use crate::config::raw::DEFAULT_FILE;
 use crate::config::{CameraSource, Config, MetricsAccess};
+use crate::door::strike::Relock;
 
 /// Prints the meaning; the configuration has been validated by loading it.
 #[allow(clippy::unnecessary_wraps, reason = "every command has this signature")]
@@ -76,7 +78,41 @@ pub fn meaning(config: &Config) -> Vec<String> {
             format!("MQTT: broker {}:{}{tls}, topics below `{base}/`", mqtt.host, mqtt.port)
         }
     });
+    lines.extend(door(&config.door));
     lines
+}
+
+fn door(door: &DoorConfig) -> Vec<String> {
+    let wires = match door.backend {
+        DoorBackend::None => return vec!["door: none, recognition is only reported".into()],
+        DoorBackend::Simulated => "simulated, without wires".to_string(),
+        DoorBackend::Auto => format!("relay on line {} (auto)", door.wiring.relay_line),
+        DoorBackend::Rppal => format!("relay on GPIO {} of the Pi", door.wiring.relay_line),
+        DoorBackend::Chardev => format!("relay on line {}", door.wiring.relay_line),
+    };
+    let active = if door.wiring.active_high { "high" } else { "low" };
+    let power_cut = match door.wiring.lock_type {
+        LockType::FailSafe => "opens without power",
+        LockType::FailSecure => "stays locked without power",
+    };
+    let strike = &door.strike;
+    let schedule = door.schedule.as_ref().map_or("always", |schedule| &schedule.name);
+    let remote = match (&door.pin_file, door.remote_without_pin) {
+        (Some(_), _) => "with the PIN of door.pin_file",
+        (None, true) => "without a PIN",
+        (None, false) => "only with the credential door.pin",
+    };
+    vec![
+        format!("door `{}`: {wires}, energised {active}; the lock {power_cut}", door.name),
+        format!(
+            "door opens for {} s, energised at most {} s, {} s in the mode unlocked; faces of at \
+             least {} px, schedule `{schedule}`; remote unlocking {remote}",
+            strike.unlock.as_secs(),
+            strike.energised_max.as_secs(),
+            strike.unlocked_max.as_secs(),
+            door.face_px_min
+        ),
+    ]
 }
 
 /// What is allowed and may still surprise.
@@ -93,6 +129,21 @@ pub fn warnings(config: &Config) -> Vec<String> {
         && mqtt.username.is_some()
     {
         lines.push("mqtt without TLS sends the password in the clear".into());
+    }
+    let door = &config.door;
+    if door.backend != DoorBackend::None {
+        if !config.liveness.required {
+            lines.push("liveness.required = false with a door: a photograph may open it".into());
+        }
+        if door.remote_without_pin {
+            lines.push("door.remote_without_pin: whoever reaches the broker opens the door".into());
+        }
+        if door.allow_bare_commands {
+            lines.push("door.allow_bare_commands: old and repeated commands open the door".into());
+        }
+        if door.strike.relock != Relock::Timeout && door.wiring.contact.is_none() {
+            lines.push("door.relock needs door.contact; without it the time alone relocks".into());
+        }
     }
     if config.cameras.is_empty() {
         lines.push("no [[camera]]: HTTP works, nobody is recognised at the door".into());

@@ -2,7 +2,7 @@
 //!
 //! One thread per camera takes the newest frame, has it analysed on the recognition pool (the
 //! camera's lane) and decides here what to report. Frames that come meanwhile are lost on purpose:
-//! the newest one wins. Events are left to the [`journal`]: the loop waits for no disk and no
+//! the newest one wins. Events are left to the [`journal`](crate::daemon::journal): the loop waits for no disk and no
 //! broker.
 //!
 //! [`Pipeline::run`] never fails; [`Pipeline::run_once`] is one frame and uses `?`. Pictures and
@@ -10,7 +10,7 @@
 //! in view, the few pixels of its latest frame that tell whether it changes.
 
 pub mod analysis;
-pub mod journal;
+pub mod gate;
 pub mod notice;
 pub mod people;
 pub mod status;
@@ -32,10 +32,11 @@ use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::config::CameraConfig;
 use crate::config::LivenessConfig;
+use crate::daemon::journal::Journal;
 use crate::daemon::pipeline::analysis::LivenessCheck;
 use crate::daemon::pipeline::analysis::SeenFace;
 use crate::daemon::pipeline::analysis::analyse;
-use crate::daemon::pipeline::journal::Journal;
+use crate::daemon::pipeline::gate::DoorGate;
 use crate::daemon::pipeline::notice::Notice;
 use crate::daemon::pipeline::notice::Writer;
 use crate::daemon::pipeline::people::People;
@@ -76,6 +77,8 @@ pub struct PipelineParts {
     pub clock: Arc<dyn Clock>,
     /// Identifies this run of the daemon in events.
     pub boot: Arc<str>,
+    /// The door behind the camera; `None`: recognition is only reported.
+    pub door: Option<Arc<dyn DoorGate>>,
 }
 
 /// Why a frame was not judged.
@@ -255,7 +258,7 @@ impl Pipeline {
         };
         let age = clock.now().since(captured);
         let notice = Notice { outcome, face, person: person.as_ref(), age, now: clock.utc() };
-        journal.put(self.writer.event(&notice), &self.status);
+        journal.put(self.writer.event(&notice));
     }
 
     /// One line per change, not one per frame.
@@ -298,8 +301,8 @@ mod tests {
     use crate::camera::PixelFormat;
     use crate::clock::{SimulatedClock, UtcTime};
     use crate::config::CameraSource;
+    use crate::daemon::journal::{EVENTS_WAITING_MAX, JournalWriter, journal};
     use crate::daemon::pipeline::analysis::FACES_PER_FRAME_MAX;
-    use crate::daemon::pipeline::journal::{EVENTS_WAITING_MAX, JournalWriter, journal};
     use crate::daemon::snapshot::SnapshotSources;
     use crate::face::comparison::Score;
     use crate::face::eyes::EyeRatio;
@@ -409,6 +412,7 @@ mod tests {
                 journal,
                 clock: Arc::<SimulatedClock>::clone(&clock),
                 boot: "boot-1".into(),
+                door: None,
             });
             Self { clock, store, roster, bus, frames, writer, metrics, pipeline }
         }
@@ -592,9 +596,8 @@ mod tests {
         rig.show(4, &[Face::live(2)]);
         let numbers: Vec<u64> = rig.events().iter().map(|event| event.seq).collect();
         assert_eq!(numbers, [0, 1]);
-        let counters = rig.pipeline.status().counters();
-        assert_eq!((counters.events, counters.events_unlogged), (2, 1));
-        assert_eq!(counters.events_lost, 0);
+        let counters = rig.pipeline.parts.journal.status().counters();
+        assert_eq!((counters.events, counters.unlogged, counters.lost), (2, 1, 0));
     }
 
     #[test]
@@ -623,11 +626,12 @@ mod tests {
     fn a_log_that_hangs_for_ever_loses_events_and_counts_them() {
         let mut rig = Rig::new(false).staffed();
         rig.show(1, &[Face::live(1)]);
-        let (status, event) = (rig.pipeline.status(), rig.events().remove(0));
+        let event = rig.events().remove(0);
+        let journal = rig.pipeline.parts.journal.clone();
         for _ in 0..EVENTS_WAITING_MAX + 2 {
-            rig.pipeline.parts.journal.put(event.clone(), &status);
+            journal.put(event.clone());
         }
-        assert_eq!(status.counters().events_lost, 2);
+        assert_eq!(journal.status().counters().lost, 2);
         assert_eq!(rig.events().len(), 1 + EVENTS_WAITING_MAX);
     }
 
@@ -719,6 +723,8 @@ mod tests {
         let status = rig.pipeline.status();
         let sources = SnapshotSources {
             cameras: vec![Arc::clone(&status)],
+            journal: rig.pipeline.parts.journal.status(),
+            door: Box::new(|| None),
             roster: Arc::clone(&rig.roster),
             store: Arc::<MemoryStore>::clone(&rig.store),
             other_problems: Box::new(|| vec!["the door is painted blue".into()]),

@@ -9,8 +9,10 @@ use crate::bus::GalleryState;
 use crate::bus::Snapshot;
 use crate::clock::Clock;
 use crate::clock::Moment;
+use crate::daemon::journal::JournalStatus;
 use crate::daemon::pipeline::status::Latencies;
 use crate::daemon::pipeline::status::PipelineStatus;
+use crate::door::strike::DoorStatus;
 use crate::roster::Roster;
 use crate::shutdown::StopSignal;
 use crate::store::Store;
@@ -23,10 +25,17 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(60);
 /// Problems of parts that a snapshot does not know, in sentences with their remedy.
 pub type OtherProblems = Box<dyn Fn() -> Vec<String> + Send>;
 
+/// How the door is; `None` without one, or without news of it.
+pub type DoorLook = Box<dyn Fn() -> Option<DoorStatus> + Send>;
+
 /// Where a snapshot's facts come from.
 pub struct SnapshotSources {
     /// One per camera.
     pub cameras: Vec<Arc<PipelineStatus>>,
+    /// What went out.
+    pub journal: Arc<JournalStatus>,
+    /// How the door is.
+    pub door: DoorLook,
     /// The people.
     pub roster: Arc<Roster>,
     /// The event log.
@@ -54,18 +63,18 @@ impl SnapshotSources {
             .cameras
             .iter()
             .fold(Latencies::default(), |all, camera| all.joined(&camera.latencies()));
-        let last = self.cameras.iter().filter_map(|camera| camera.last());
+        let door = (self.door)();
         Snapshot {
             seq,
-            door: None,
+            door,
             face: FaceState {
-                enabled: !self.cameras.is_empty(),
+                enabled: !self.cameras.is_empty() && door.is_none_or(|door| door.face_enabled),
                 occupancy: self.cameras.iter().any(|camera| camera.is_occupied(now)),
             },
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
             gallery: self.gallery(),
             perf: latencies.perf(),
-            last: last.max_by_key(|event| event.t_decision),
+            last: self.journal.last(),
             ts: self.clock.utc(),
         }
     }
@@ -85,6 +94,9 @@ impl SnapshotSources {
 pub fn run(sources: &SnapshotSources, bus: &dyn Bus, stop: &StopSignal) {
     let mut publisher = Publisher::default();
     loop {
+        if let Some(door) = (sources.door)() {
+            bus.publish_door(door);
+        }
         if let Some(snapshot) = publisher.news(sources.take(), sources.clock.now()) {
             bus.publish_state(snapshot);
         }

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::bus::mqtt::{MqttHandle, MqttStatus};
 use crate::camera::newest::{CameraCounters, CameraState, NewestFrame};
+use crate::daemon::door::Door;
+use crate::daemon::journal::{JournalCounters, JournalStatus};
 use crate::daemon::pipeline::status::{PipelineCounters, PipelineStatus};
 use crate::telemetry::{FrameUse, MessageFate, Metrics};
 use crate::web::service::{ComponentStatus, Status};
@@ -22,6 +24,8 @@ pub struct Device {
     cameras: OnceLock<Vec<WatchedCamera>>,
     mqtt: OnceLock<MqttHandle>,
     pipelines: OnceLock<Vec<Arc<PipelineStatus>>>,
+    journal: OnceLock<Arc<JournalStatus>>,
+    door: OnceLock<Arc<Door>>,
     /// What has been added to the counters already: parts count for themselves, from their start.
     seen: Mutex<Seen>,
 }
@@ -31,6 +35,7 @@ struct Seen {
     cameras: Vec<CameraCounters>,
     mqtt: MqttStatus,
     pipelines: Vec<PipelineCounters>,
+    journal: JournalCounters,
 }
 
 impl Device {
@@ -41,6 +46,8 @@ impl Device {
             cameras: OnceLock::new(),
             mqtt: OnceLock::new(),
             pipelines: OnceLock::new(),
+            journal: OnceLock::new(),
+            door: OnceLock::new(),
             seen: Mutex::default(),
         }
     }
@@ -65,6 +72,16 @@ impl Device {
         let _ = self.pipelines.set(pipelines);
     }
 
+    /// The journal; told once.
+    pub fn set_journal(&self, journal: Arc<JournalStatus>) {
+        let _ = self.journal.set(journal);
+    }
+
+    /// The door; told once.
+    pub fn set_door(&self, door: Arc<Door>) {
+        let _ = self.door.set(door);
+    }
+
     /// What does not work, in sentences with their remedy.
     pub fn problems(&self) -> Vec<String> {
         let cameras = self.cameras.get().map(Vec::as_slice).unwrap_or_default();
@@ -74,7 +91,8 @@ impl Device {
             }
             _ => None,
         });
-        lost.collect()
+        let door = self.door.get().and_then(|door| door.problem());
+        lost.chain(door).collect()
     }
 
     fn add_cameras(&self, seen: &mut Seen) {
@@ -102,6 +120,13 @@ impl Device {
         seen.mqtt = now;
     }
 
+    fn add_journal(&self, seen: &mut Seen) {
+        let Some(journal) = self.journal.get() else { return };
+        let now = journal.counters();
+        self.metrics.mqtt_messages(MessageFate::Lost, now.lost - seen.journal.lost);
+        seen.journal = now;
+    }
+
     fn add_pipelines(&self, seen: &mut Seen) {
         let pipelines = self.pipelines.get().map(Vec::as_slice).unwrap_or_default();
         seen.pipelines.resize(pipelines.len(), PipelineCounters::default());
@@ -117,8 +142,6 @@ impl Device {
             ] {
                 self.metrics.frames(camera, frame_use, count);
             }
-            let lost = now.events_lost - seen.events_lost;
-            self.metrics.mqtt_messages(MessageFate::Lost, lost);
             *seen = now;
         }
     }
@@ -139,6 +162,7 @@ impl Status for Device {
         self.add_cameras(&mut seen);
         self.add_pipelines(&mut seen);
         self.add_mqtt(&mut seen);
+        self.add_journal(&mut seen);
     }
 
     fn broker(&self) -> Option<ComponentStatus> {
@@ -166,7 +190,9 @@ mod tests {
         pipeline.count_stale();
         pipeline.count_failure();
         pipeline.count_failure();
-        pipeline.lose_event();
+        let journal = Arc::new(JournalStatus::default());
+        journal.lose();
+        device.set_journal(journal);
         device.set_pipelines(vec![pipeline]);
         device.refresh_metrics();
         device.refresh_metrics();

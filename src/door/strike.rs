@@ -1,15 +1,45 @@
 //! When the relay of a door is energised: the door's whole state as one machine. Pure.
 //!
 //! Everything that can move the door is an [`Input`], time is an argument, and what happened comes
-//! back as [`Report`]s. Whoever runs the machine keeps the relay at [`Strike::is_energised`] and
-//! calls again at [`Strike::deadline`] at the latest.
+//! back as [`Report`]s. Whoever runs the machine keeps the relay at [`Strike::is_energised`], tells
+//! every change of the inputs (or reads them several times within a debounce time), and calls again
+//! at [`Strike::deadline`] at the latest.
+//!
+//! What is promised, whatever the inputs and however late the calls:
+//! - one opening with its extensions lasts at most `energised_max`, the mode `unlocked` at most
+//!   `unlocked_max`; only an exit request can outlast that mode, as an opening of its own;
+//! - an opening begins by a grant, by the exit button's being pressed, or by a command; a button that
+//!   is found pressed at the start, or stays pressed, opens nothing;
+//! - the exit button is obeyed in every mode, and under a fault as long as it can be read;
+//! - time that runs backwards counts as standing still;
+//! - reports of one kind do not follow one another faster than people can cause them, however the
+//!   wires chatter.
+//!
+//! `Relocked` before `Opened` in one answer is a fresh opening in the instant in which the one before
+//! ended.
 
+pub(crate) mod debounce;
+pub(crate) mod leaf;
+pub(crate) mod machine;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::access::event::Reason;
 use crate::clock::Moment;
+use crate::door::strike::debounce::Debounced;
+use crate::door::strike::leaf::Leaf;
+use crate::door::strike::machine::Opening;
+
+/// Most failed attempts that are counted; the configuration asks for at most 100.
+pub const FAILED_ATTEMPTS_MAX: usize = 100;
+/// A button that is pressed again sooner is obeyed and not reported again: nobody presses on purpose
+/// that fast, and a worn contact must not push everything else out of the event log.
+pub const BUTTON_REPORT_PAUSE: Duration = Duration::from_secs(1);
+/// The housing must stay closed for so long until its alarm is over, so a loose contact makes at most
+/// one alarm in this time. The status shows the contact as it is.
+pub const TAMPER_CLOSED: Duration = Duration::from_secs(10);
 
 /// What the door lets in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +54,18 @@ pub enum Mode {
     Unlocked,
     /// Only exit requests open, and only a change of the mode is obeyed.
     Lockdown,
+}
+
+impl Mode {
+    /// The word on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Locked => "locked",
+            Self::Unlocked => "unlocked",
+            Self::Lockdown => "lockdown",
+        }
+    }
 }
 
 /// When the door locks again after an opening.
@@ -168,6 +210,38 @@ pub enum Report {
     Fault(bool),
 }
 
+impl Report {
+    /// The word in metrics and, where the report is no event type of its own, in events.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Opened(Cause::Grant) => "opened_for_face",
+            Self::Opened(Cause::Exit) => "opened_for_exit",
+            Self::Opened(Cause::Command) => "opened_for_command",
+            Self::Refused(..) => "refused",
+            Self::Relocked => "relocked",
+            Self::ExitRequest => "exit_request",
+            Self::ForcedOpen => "forced_open",
+            Self::ForcedOpenCleared => "forced_open_cleared",
+            Self::HeldOpenSoon => "held_open_soon",
+            Self::HeldOpen => "held_open",
+            Self::HeldOpenCleared => "held_open_cleared",
+            Self::Tamper(true) => "tamper",
+            Self::Tamper(false) => "tamper_cleared",
+            Self::Bell => "bell",
+            Self::ModeChanged(Mode::Normal) => "mode_normal",
+            Self::ModeChanged(Mode::Locked) => "mode_locked",
+            Self::ModeChanged(Mode::Unlocked) => "mode_unlocked",
+            Self::ModeChanged(Mode::Lockdown) => "mode_lockdown",
+            Self::FaceEnabled(true) => "face_enabled",
+            Self::FaceEnabled(false) => "face_disabled",
+            Self::LockedOut(true) => "locked_out",
+            Self::LockedOut(false) => "lock_out_ended",
+            Self::Fault(true) => "fault",
+            Self::Fault(false) => "fault_cleared",
+        }
+    }
+}
+
 /// What a lock shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -205,3 +279,51 @@ pub struct DoorStatus {
     /// Whether the wires fail.
     pub fault: bool,
 }
+
+/// What a door remembers over a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The last mode; [`Mode::Unlocked`] becomes [`Mode::Normal`].
+    pub mode: Mode,
+    /// Whether faces were switched on.
+    pub face_enabled: bool,
+}
+
+/// The door's whole state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strike {
+    options: StrikeOptions,
+    /// The latest moment that was told.
+    now: Moment,
+    mode: Mode,
+    /// The end of [`Mode::Unlocked`]; set in that mode alone.
+    unlocked_until: Option<Moment>,
+    /// In [`Mode::Unlocked`] only an exit request has one.
+    opening: Option<Opening>,
+    /// The leaf may open without an alarm until then: an exit request that does not energise, or
+    /// the little while in which a contact tells late that it opened before the release.
+    free_until: Option<Moment>,
+    open: Debounced,
+    exit: Debounced,
+    tamper: Debounced,
+    bell: Debounced,
+    leaf: Leaf,
+    exit_told: Option<Moment>,
+    bell_told: Option<Moment>,
+    tamper_told: bool,
+    tamper_closed: Option<Moment>,
+    face_enabled: bool,
+    /// Failed attempts of the last `fail_window`, oldest first.
+    failed: VecDeque<Moment>,
+    locked_out_until: Option<Moment>,
+    fault: bool,
+}
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod search;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

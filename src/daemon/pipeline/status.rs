@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use crate::access::event::Event;
-use crate::bus::LastEvent;
 use crate::bus::Perf;
 use crate::clock::Moment;
 
@@ -30,12 +28,6 @@ pub struct PipelineCounters {
     pub frames_failed: u64,
     /// Faces that were judged.
     pub faces: u64,
-    /// Events.
-    pub events: u64,
-    /// Events that the log did not take; they went out with `seq` 0.
-    pub events_unlogged: u64,
-    /// Events that were lost, because too many waited for the log.
-    pub events_lost: u64,
 }
 
 /// What one frame loop has done; shared with whoever reports on it.
@@ -45,9 +37,6 @@ pub struct PipelineStatus {
     frames_stale: AtomicU64,
     frames_failed: AtomicU64,
     faces: AtomicU64,
-    events: AtomicU64,
-    events_unlogged: AtomicU64,
-    events_lost: AtomicU64,
     present: Mutex<Present>,
 }
 
@@ -55,11 +44,8 @@ pub struct PipelineStatus {
 struct Present {
     latencies: Latencies,
     face_seen: Option<Moment>,
-    last: Option<LastEvent>,
     standing_problem: Option<String>,
     problem: Option<String>,
-    store_fails: bool,
-    loses_events: bool,
 }
 
 /// The latest decision times in milliseconds, in no order.
@@ -78,9 +64,6 @@ impl PipelineStatus {
             frames_stale: AtomicU64::new(0),
             frames_failed: AtomicU64::new(0),
             faces: AtomicU64::new(0),
-            events: AtomicU64::new(0),
-            events_unlogged: AtomicU64::new(0),
-            events_lost: AtomicU64::new(0),
             present: Mutex::default(),
         }
     }
@@ -98,9 +81,6 @@ impl PipelineStatus {
             frames_stale: read(&self.frames_stale),
             frames_failed: read(&self.frames_failed),
             faces: read(&self.faces),
-            events: read(&self.events),
-            events_unlogged: read(&self.events_unlogged),
-            events_lost: read(&self.events_lost),
         }
     }
 
@@ -112,11 +92,6 @@ impl PipelineStatus {
     /// Whether a face is there.
     pub fn is_occupied(&self, now: Moment) -> bool {
         self.present().face_seen.is_some_and(|seen| now.since(seen) < OCCUPANCY_HOLD)
-    }
-
-    /// The last event, without identity.
-    pub fn last(&self) -> Option<LastEvent> {
-        self.present().last.clone()
     }
 
     /// What does not work, and what to do.
@@ -148,17 +123,6 @@ impl PipelineStatus {
         present.latencies.add(latency);
     }
 
-    /// An event went out.
-    pub fn remember(&self, event: &Event) {
-        self.events.fetch_add(1, Ordering::Relaxed);
-        self.present().last = Some(LastEvent {
-            id: event.id.clone(),
-            event_type: event.event_type,
-            camera: event.camera.clone(),
-            t_decision: event.t_decision,
-        });
-    }
-
     /// A problem of the configuration, which stays.
     pub fn set_standing_problem(&self, problem: String) {
         self.present().standing_problem = Some(problem);
@@ -170,24 +134,6 @@ impl PipelineStatus {
         let changed = present.problem != problem;
         present.problem = problem;
         changed
-    }
-
-    /// Whether the event log took an event; answers whether that is news.
-    pub fn store_works(&self, works: bool) -> bool {
-        if !works {
-            self.events_unlogged.fetch_add(1, Ordering::Relaxed);
-        }
-        let mut present = self.present();
-        let changed = present.store_fails == works;
-        present.store_fails = !works;
-        present.loses_events = false;
-        changed
-    }
-
-    /// An event was lost; answers whether that is news since the log last answered.
-    pub fn lose_event(&self) -> bool {
-        self.events_lost.fetch_add(1, Ordering::Relaxed);
-        !std::mem::replace(&mut self.present().loses_events, true)
     }
 
     fn present(&self) -> MutexGuard<'_, Present> {
@@ -252,10 +198,5 @@ mod tests {
         assert!(!status.set_problem(Some("dark".into())));
         status.set_standing_problem("no models".into());
         assert_eq!(status.problems(), ["no models", "dark"]);
-        assert!(!status.store_works(true));
-        assert!(status.store_works(false));
-        assert!(!status.store_works(false));
-        assert!(status.store_works(true));
-        assert_eq!(status.counters().events_unlogged, 2);
     }
 }

@@ -111,6 +111,7 @@ fn event(decided_millis: i64) -> Event {
         reason: None,
         schedule: None,
         image: None,
+        by: None,
         conditions: Vec::new(),
     }
 }

@@ -1,0 +1,238 @@
+//! From the frame loops and the door to the event log and the bus, in one order and without anybody's
+//! waiting.
+//!
+//! A durable append takes milliseconds on a good medium, and seconds while the store rewrites its
+//! file after a deletion. A frame loop that waited for it would lose sight of who stands there, and
+//! report them again, and a relay must not wait at all. So they leave their events in a bounded queue,
+//! and one thread appends each to the log, which gives it its number, and then offers it to the bus;
+//! being one, it keeps numbers and messages in the same order for everybody. What the door must
+//! remember over a restart goes the same way.
+//!
+//! A log that fails costs the number, never the event: it goes out with `seq` 0, is counted, and
+//! says so once. The thread ends when every [`Journal`] is gone and what waited is written.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::sync_channel;
+
+use tracing::debug;
+use tracing::info;
+use tracing::warn;
+
+use crate::access::event::Event;
+use crate::access::event::Reason;
+use crate::bus::Bus;
+use crate::bus::LastEvent;
+use crate::store::Change;
+use crate::store::Setting;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// Most events that wait for the log, of all cameras together. People cause a few in a second at
+/// most, so this many wait only for a medium that has hung for minutes; what comes then is lost,
+/// and counted.
+pub const EVENTS_WAITING_MAX: usize = 1024;
+
+/// Takes events; cheap to clone.
+#[derive(Clone)]
+pub struct Journal {
+    queue: SyncSender<Entry>,
+    status: Arc<JournalStatus>,
+}
+
+/// Writes what was taken, on a thread of its own.
+pub struct JournalWriter {
+    queue: Receiver<Entry>,
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    metrics: Arc<Metrics>,
+    status: Arc<JournalStatus>,
+}
+
+enum Entry {
+    Event(Box<Event>),
+    Setting { setting: Setting, value: Vec<u8> },
+}
+
+/// Numbers since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalCounters {
+    /// Events.
+    pub events: u64,
+    /// Events that the log did not take; they went out with `seq` 0.
+    pub unlogged: u64,
+    /// Events and settings that were lost, because too many waited for the log.
+    pub lost: u64,
+}
+
+/// What the journal has done; shared with whoever reports on it.
+#[derive(Default)]
+pub struct JournalStatus {
+    present: Mutex<Present>,
+}
+
+#[derive(Default)]
+struct Present {
+    counters: JournalCounters,
+    last: Option<LastEvent>,
+    store_fails: bool,
+    loses_events: bool,
+}
+
+/// The two ends of the queue; `metrics` counts the events by type.
+pub fn journal(
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    metrics: Arc<Metrics>,
+) -> (Journal, JournalWriter) {
+    let (sender, receiver) = sync_channel(EVENTS_WAITING_MAX);
+    let status = Arc::new(JournalStatus::default());
+    (
+        Journal { queue: sender, status: Arc::clone(&status) },
+        JournalWriter { queue: receiver, store, bus, metrics, status },
+    )
+}
+
+impl Journal {
+    /// Takes an event; never blocks.
+    pub fn put(&self, event: Event) {
+        self.queue(Entry::Event(Box::new(event)));
+    }
+
+    /// Takes what must survive a restart; never blocks.
+    pub fn remember(&self, setting: Setting, value: Vec<u8>) {
+        self.queue(Entry::Setting { setting, value });
+    }
+
+    /// Counters and the last event, for whoever reports on them.
+    pub fn status(&self) -> Arc<JournalStatus> {
+        Arc::clone(&self.status)
+    }
+
+    fn queue(&self, entry: Entry) {
+        if self.queue.try_send(entry).is_err() && self.status.lose() {
+            let remedy = "the store's medium hangs: look for its errors in the kernel's log";
+            warn!(remedy, "events are lost");
+        }
+    }
+}
+
+impl JournalStatus {
+    /// All counters.
+    pub fn counters(&self) -> JournalCounters {
+        self.present().counters
+    }
+
+    /// The last event, without identity.
+    pub fn last(&self) -> Option<LastEvent> {
+        self.present().last.clone()
+    }
+
+    /// An entry was lost; answers whether that is news since the log last answered.
+    pub fn lose(&self) -> bool {
+        let mut present = self.present();
+        present.counters.lost += 1;
+        !std::mem::replace(&mut present.loses_events, true)
+    }
+
+    /// An event went out.
+    fn remember(&self, event: &Event) {
+        let mut present = self.present();
+        present.counters.events += 1;
+        present.last = Some(LastEvent {
+            id: event.id.clone(),
+            event_type: event.event_type,
+            camera: event.camera.clone(),
+            t_decision: event.t_decision,
+        });
+    }
+
+    /// Whether the event log took an event; answers whether that is news.
+    fn store_works(&self, works: bool) -> bool {
+        let mut present = self.present();
+        if !works {
+            present.counters.unlogged += 1;
+        }
+        let changed = present.store_fails == works;
+        present.store_fails = !works;
+        present.loses_events = false;
+        changed
+    }
+
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl JournalWriter {
+    /// Writes until every [`Journal`] is gone.
+    pub fn run(self) {
+        while let Ok(entry) = self.queue.recv() {
+            self.write(entry);
+        }
+    }
+
+    /// Writes what waits at this moment.
+    pub fn write_waiting(&self) {
+        while let Ok(entry) = self.queue.try_recv() {
+            self.write(entry);
+        }
+    }
+
+    fn write(&self, entry: Entry) {
+        match entry {
+            Entry::Event(event) => self.write_event(*event),
+            Entry::Setting { setting, value } => {
+                if let Err(error) = self.store.commit(&Change::PutSetting { setting, value }) {
+                    warn!(%error, "the state of the door is not kept over a restart");
+                }
+            }
+        }
+    }
+
+    fn write_event(&self, mut event: Event) {
+        match self.store.append_event(&event) {
+            Ok(seq) => {
+                event.seq = seq;
+                if self.status.store_works(true) {
+                    info!("the event log works again");
+                }
+            }
+            Err(error) => {
+                if self.status.store_works(false) {
+                    warn!(%error, "events go out without a number: the event log fails");
+                }
+            }
+        }
+        let (id, camera, seq) = (&event.id, event.camera.as_deref(), event.seq);
+        let event_type = event.event_type.word();
+        let reason = event.reason.map(Reason::word);
+        info!(id, seq, camera, event_type, reason, by = event.by.as_deref(), "event");
+        if let Some(person) = &event.person {
+            debug!(id, person = person.id, "event is about");
+        }
+        self.status.remember(&event);
+        self.metrics.event(event.event_type);
+        self.bus.offer(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_told_once() {
+        let status = JournalStatus::default();
+        assert!(!status.store_works(true));
+        assert!(status.store_works(false));
+        assert!(!status.store_works(false));
+        assert!(status.store_works(true));
+        assert!(status.lose() && !status.lose());
+        assert_eq!(status.counters(), JournalCounters { events: 0, unlogged: 2, lost: 2 });
+    }
+}

@@ -1,0 +1,17 @@
+//! What a frame loop asks of the door behind its camera.
+
+use std::collections::BTreeMap;
+
+use crate::access::event::Event;
+use crate::access::grant::Facts;
+
+/// The door behind a camera.
+pub trait DoorGate: Send + Sync {
+    /// Decides about a recognised person, and answers for the one event of the decision. `draft` is
+    /// complete but for type, reason, door, time of the relay and conditions; of the facts, `door`
+    /// and `validity` are looked up here.
+    fn decide(&self, facts: Facts<'_>, draft: Event, metadata: &BTreeMap<String, String>);
+    /// A face was denied, unknown or an attack: counts towards the lock-out. Answers the event with
+    /// the door filled in, for the journal.
+    fn failed(&self, event: Event) -> Event;
+}
