@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod eval;
 pub mod key;
 pub mod models;
+pub mod mqtt;
 pub mod output;
 pub mod pad;
 pub mod person;
@@ -74,6 +75,8 @@ enum Command {
     Models(models::ModelsArgs),
     /// List cameras, take a snapshot
     Camera(camera::CameraArgs),
+    /// Take back what this device left on the broker
+    Mqtt(mqtt::MqttArgs),
     /// Measure speed and memory on this machine
     Bench(bench::BenchArgs),
     /// Search a collection for the faces in picture files
@@ -119,6 +122,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pad(args) => pad::run(args, &config),
         Command::Models(args) => models::run(args, &config.models),
         Command::Camera(args) => camera::run(args, &config),
+        Command::Mqtt(args) => mqtt::run(&args, &config),
         Command::Bench(args) => bench::run(&args, &config),
         Command::Search(args) => search::run(&args, &config),
     }
