@@ -120,9 +120,10 @@ fn a_full_outbox_keeps_the_newest_and_counts_the_rest() {
     let subscriber = broker.subscribe("watcher", &[]);
     broker.stop();
     let device = Device::start(MqttConfig { outbox_max: 10, ..broker.config() });
+    // It has tried to connect, so it has read the log, which has none of these.
+    device.wait_until(|status| status.trouble.is_some());
     (1..=25).for_each(|seq| device.handle.offer(event(seq)));
     assert_eq!(device.handle.status().dropped, 15);
-    device.wait_until(|status| status.trouble.is_some());
     broker.restart();
     assert_eq!(subscriber.events_until(25), (16..=25).collect::<Vec<u64>>());
 }

@@ -736,7 +736,7 @@ mod tests {
         };
         assert_eq!(read_remembered(&remembered(&memory)), Some(memory));
         assert_eq!(read_remembered(b""), None);
-        assert_eq!(read_remembered(b"[1]"), None);
+        assert_eq!(read_remembered(b"7"), None);
     }
 
     #[test]

@@ -159,11 +159,13 @@ impl Shared {
         match outgoing {
             Prepared::Sendable(outgoing) if queue.loaded => drop(queue.outbox.push(outgoing)),
             Prepared::Sendable(outgoing) => {
-                if queue.early.len() >= self.config.outbox_max {
-                    // The log has it.
-                    queue.early.pop_front();
-                }
                 queue.early.push_back(outgoing);
+                if queue.early.len() > self.config.outbox_max
+                    && queue.early.pop_front().is_some_and(|lost| lost.seq == 0)
+                {
+                    // Any other is in the log, and is read from there.
+                    queue.outbox.count_dropped(1);
+                }
             }
             Prepared::NotForTheBus => {}
             Prepared::TooLarge => queue.outbox.count_dropped(1),
