@@ -58,8 +58,8 @@ impl Board for ReopeningBoard {
         self.with(|board| board.relay())
     }
 
-    fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
-        self.with(|board| Ok(board.take_data_lines())).ok().flatten()
+    fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError> {
+        self.with(|board| board.data_lines())
     }
 }
 
@@ -89,8 +89,8 @@ mod tests {
             Ok(false)
         }
 
-        fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
-            None
+        fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError> {
+            Ok(None)
         }
     }
 

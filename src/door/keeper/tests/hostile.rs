@@ -56,8 +56,8 @@ impl<F: FnMut(Asked) -> Result<(), BoardError> + Send> Board for Scripted<F> {
         self.0(Asked::Inputs).map(|()| Inputs { exit: Some(false), ..Inputs::default() })
     }
 
-    fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
-        None
+    fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError> {
+        Ok(None)
     }
 }
 
