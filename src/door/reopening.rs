@@ -59,7 +59,11 @@ impl Board for ReopeningBoard {
     }
 
     fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError> {
-        self.with(|board| board.data_lines())
+        // Without them the relay works on: it is not let go for their sake.
+        match &mut self.board {
+            Some(board) => board.data_lines(),
+            None => Err(BoardError::new("the board", "it is not open")),
+        }
     }
 }
 

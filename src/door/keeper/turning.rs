@@ -145,7 +145,8 @@ impl Keeper {
         if let Some(deadline) = self.strike.deadline() {
             next = next.min(deadline.max(now.plus(TURN_MIN)));
         }
-        if self.has_inputs {
+        // While a wire fails inputs are not read, and would be due all the time.
+        if self.has_inputs && self.trouble.is_none() {
             next = next.min(self.inputs_next);
         }
         next.since(now)
@@ -245,10 +246,10 @@ impl Keeper {
         }
         let outcome = self.let_go_between(&reports).and_then(|()| self.follow());
         let at = self.clock.now();
+        // An opening that ended within the step was one all the same.
+        let failed = outcome.is_err() || (self.strike.is_energised() && !self.energised);
         let reports = reports.into_iter().map(|report| match report {
-            Report::Opened(cause) if !self.energised || outcome.is_err() => {
-                Report::Refused(cause, Reason::Fault)
-            }
+            Report::Opened(cause) if failed => Report::Refused(cause, Reason::Fault),
             report => report,
         });
         let reports: Vec<Report> = reports.collect();
