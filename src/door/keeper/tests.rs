@@ -79,7 +79,6 @@ fn draft(id: &str) -> Box<Event> {
         direction: None,
         collection: None,
         person: None,
-        by: None,
         similarity_score: None,
         method: Vec::new(),
         liveness: None,
