@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         .unwrap(),
     );
     let mut device = Device::start(port, &store);
-    let mut record = |device: &Device| {
+    let record = |device: &Device| {
         let mut event = event();
         event.seq = store.append_event(&event).unwrap();
         device.handle.offer(event);
