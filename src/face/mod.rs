@@ -17,5 +17,6 @@ pub mod mesh;
 pub mod planes;
 pub mod pose;
 pub mod state;
+pub mod tail;
 pub mod template;
 pub mod yunet;
