@@ -113,7 +113,7 @@ if [ $scenes = 1 ]; then
     sleep 3
     check "one opening, in time ($(held "$mark"))" opened_once "$mark"
     check "granted is published" came granted "$before"
-    grep '"event_type":"granted"' out/messages.log | tail -n 1 | cut -d' ' -f3- >out/granted.json
+    grep '/match .*"event_type":"granted"' out/messages.log | tail -n 1 | cut -d' ' -f3- >out/granted.json
     check "granted has the time of the relay" not has '"t_relay":null' out/granted.json
     echo "## latency in the guest: $(sed 's/.*"latency_ms":\([0-9]*\).*/\1/' out/granted.json) ms"
 
@@ -124,16 +124,14 @@ if [ $scenes = 1 ]; then
     check "a stranger is reported" eventually 20 denied
     sleep 2; scene nobody; sleep 2
     check "a stranger does not open" quiet "$mark"
-    cp out/messages.log out/after-stranger.log
-fi
-if [ $scenes = 1 ] && grep -q '^pack = "standard"' /etc/facelatch.toml; then
+
     note "the camera freezes on a picture of the person"
     mark=$(changes)
     scene frozen; sleep 8
     check "a frozen camera does not open" quiet "$mark"
     scene nobody; sleep 3
 else
-    echo "SKIPPED frozen camera: needs pictures and the pack standard"
+    echo "SKIPPED faces, frozen camera: there are no pictures"
 fi
 
 # ------------------------------------------------------------------ inputs

@@ -8,9 +8,8 @@
 #   PICTURES=folder                        folder/<person>/*.jpg, two pictures of a person at least
 #                                          (default: ../shared/faces/lfw/people); without them no
 #                                          face comes, and what needs one is SKIPPED
-#   MODELS=folder                          where packs are installed (default: var/models); with
-#                                          `standard` liveness is required, with the embedded pack
-#                                          it is not, and the frozen camera is SKIPPED
+#   PACK=standard                          liveness is required; default: the embedded pack, which
+#                                          checks none. MODELS=folder has it (default: var/models)
 #
 # Emulation is 5 to 20 times slower than the machine, and a grant that is 800 ms old is refused. So
 # time in the guest is counted in instructions (one a nanosecond, `-icount`) while it works, and
@@ -66,9 +65,9 @@ vm_guest "$guest"
 
 # ------------------------------------------------------------------ people
 
-pack=builtin
+pack=${PACK:-builtin}
 liveness=false
-[ -d "$MODELS/standard" ] && { pack=standard; liveness=true; }
+[ "$pack" = builtin ] || liveness=true
 
 # here COMMAND...: facelatch on this machine, to find people whose pictures can play a part.
 here() {
@@ -131,7 +130,7 @@ vm_program "$guest" "$(command -v mosquitto_sub)"
 vm_program "$guest" "$(command -v mosquitto_pub)"
 cp -L "$RUNTIME" "$guest/lib/libonnxruntime.so"
 vm_libraries "$guest" "$RUNTIME"
-if [ $pack = standard ]; then
+if [ "$pack" != builtin ]; then
     mkdir -p "$guest/models"
     cp -rL "$MODELS/standard" "$guest/models/standard"
 fi
