@@ -15,6 +15,8 @@ use crate::door::chardev::examine as examine_chardev;
 use crate::door::raspberry::RaspberryBoard;
 #[cfg(feature = "gpio")]
 use crate::door::raspberry::examine as examine_raspberry;
+#[cfg(feature = "gpio")]
+use crate::door::raspberry::is_raspberry;
 use crate::door::recorded::RecordedBoard;
 use crate::door::recorded::Telling;
 
@@ -56,6 +58,8 @@ fn auto(wiring: &Wiring) -> Result<(Box<dyn Board>, String), BoardError> {
             let described = board.describe();
             Ok((board, described))
         }
+        // On a Pi the numbers are its own: the lines of some other chip would be the wrong ones.
+        Err(first) if is_raspberry() => Err(first),
         Err(first) => {
             let board = chardev_board(wiring).map_err(|second| both(&first, &second))?;
             let described = format!("{} (not rppal: {})", board.describe(), first.reason);
@@ -97,6 +101,11 @@ fn not_built() -> BoardError {
 #[cfg(not(feature = "gpio"))]
 fn raspberry_board(_: &Wiring) -> Result<Box<dyn Board>, BoardError> {
     Err(not_built())
+}
+
+#[cfg(not(feature = "gpio"))]
+fn is_raspberry() -> bool {
+    false
 }
 
 #[cfg(not(feature = "gpio"))]
