@@ -36,9 +36,9 @@ ENTITIES = {
     "tamper": Entity("binary_sensor", "Tamper", {"device_class": "tamper"}, ("off",)),
     "occupancy": Entity("binary_sensor", "Face present", {"device_class": "occupancy"}, ("off",), of_door=False),
     "face": Entity("switch", "Face unlock", {}, ("on",)),
-    "mode": Entity("select", "Door mode", {"options": {"normal", "locked", "unlocked", "lockdown"}}, ("normal",)),
+    "mode": Entity("select", "Door mode", {"options": {"normal", "locked", "lockdown"}}, ("normal",)),
     "identify": Entity("button", "Identify", {"device_class": "identify"}, of_door=False),
     "p95": Entity("sensor", "Decision p95", {"unit_of_measurement": "ms", "state_class": "measurement"}, of_door=False),
     "persons": Entity("sensor", "Persons", {"state_class": "measurement"}, ("1",), of_door=False),
 }
-IMAGE = Entity("image", "Last event", of_door=False)
+IMAGE = Entity("image", "Last decision", of_door=False)
