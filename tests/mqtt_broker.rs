@@ -18,7 +18,7 @@ use std::{
 
 use facelatch::access::event::{Event, EventPerson, EventType};
 use facelatch::bus::mqtt::{MqttHandle, MqttStatus};
-use facelatch::bus::wire::{DeviceId, Topics};
+use facelatch::bus::wire::{DeviceId, Topic, Topics};
 use facelatch::bus::{Bus, FaceState, GalleryState, Snapshot, mqtt};
 use facelatch::clock::UtcTime;
 use facelatch::config::MqttConfig;
@@ -214,7 +214,7 @@ impl Subscriber {
     fn events_until(&self, last: u64) -> Vec<u64> {
         let mut seen = Vec::new();
         while seen.last() != Some(&last) {
-            let message = self.next_on(&topics().decisions());
+            let message = self.next_on(&topics().path(Topic::Decisions));
             assert!(!message.retained, "an event is never retained");
             let event: Event = serde_json::from_str(&message.payload).unwrap();
             if !seen.contains(&event.seq) {
@@ -276,7 +276,7 @@ impl Device {
             .build()
             .unwrap();
         let (stopper, stop) = shutdown::channel();
-        let (handle, client) = mqtt::client(config, topics());
+        let (handle, client) = mqtt::client(options(config));
         let task = runtime.spawn(client.run(stop));
         Self { handle, stopper, runtime, task }
     }
@@ -315,9 +315,9 @@ fn birth_contract_and_state_come_first_and_a_stop_says_offline() {
     let subscriber = broker.subscribe("watcher", &[]);
     let device = Device::start(broker.config());
     let message = subscriber.next();
-    assert_eq!((message.topic, message.payload.as_str()), (topics().status(), "online"));
+    assert_eq!((message.topic, message.payload.as_str()), (topics().path(Topic::Status), "online"));
     let contract: Value =
-        serde_json::from_str(&subscriber.next_on(&topics().contract()).payload).unwrap();
+        serde_json::from_str(&subscriber.next_on(&topics().path(Topic::Contract)).payload).unwrap();
     assert_eq!(contract["contract"], "1.0");
     for persons in [1, 2] {
         device.handle.publish_state(Snapshot {
@@ -331,14 +331,14 @@ fn birth_contract_and_state_come_first_and_a_stop_says_offline() {
             ts: UtcTime::from_millis(0),
         });
         let state: Value =
-            serde_json::from_str(&subscriber.next_on(&topics().state()).payload).unwrap();
+            serde_json::from_str(&subscriber.next_on(&topics().path(Topic::State)).payload).unwrap();
         assert_eq!(state["gallery"]["persons"], persons);
     }
     device.handle.offer(event(1));
     let took = device.stop();
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert_eq!(subscriber.events_until(1), [1], "a stop delivers what waits");
-    assert_eq!(subscriber.next_on(&topics().status()).payload, "offline");
+    assert_eq!(subscriber.next_on(&topics().path(Topic::Status)).payload, "offline");
     // What a late subscriber finds: three retained messages and no event.
     let late = broker.subscribe("late", &["-W", "2"]);
     let mut retained: Vec<String> =
@@ -353,9 +353,9 @@ fn a_killed_device_is_reported_offline_by_its_last_will() {
     let broker = Broker::start("allow_anonymous true");
     let subscriber = broker.subscribe("watcher", &[]);
     let device = Device::start(broker.config());
-    assert_eq!(subscriber.next_on(&topics().status()).payload, "online");
+    assert_eq!(subscriber.next_on(&topics().path(Topic::Status)).payload, "online");
     device.kill();
-    assert_eq!(subscriber.next_on(&topics().status()).payload, "offline");
+    assert_eq!(subscriber.next_on(&topics().path(Topic::Status)).payload, "offline");
 }
 
 #[test]

@@ -7,4 +7,5 @@ pub mod grant;
 pub mod identity;
 pub mod schedule;
 pub mod stillness;
+pub mod validity;
 pub mod waiting;

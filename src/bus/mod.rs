@@ -1,19 +1,27 @@
 //! The port to the message bus: events and snapshots go out, nobody waits for them.
 //!
-//! `outbox` (pure) holds what the broker has not seen yet, `wire` owns topics and payloads, `mqtt`
-//! the connection. The frame loop only ever calls [`Bus::offer`], which never blocks.
+//! `outbox` (pure) holds what the broker has not seen yet, `commands` (pure) is the gate for what
+//! comes in, `wire` owns topics and payloads, `discovery` what Home Assistant is told, `mqtt` the
+//! connection. The frame loop only ever calls [`Bus::offer`], which never blocks.
 
+pub mod commands;
+pub mod discovery;
 pub mod mqtt;
 pub mod outbox;
 pub mod wire;
+
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::access::event::Event;
 use crate::access::event::EventType;
 use crate::clock::UtcTime;
-use crate::door::strike::DoorCommand;
 use crate::door::strike::DoorStatus;
+
+// The gate makes these and lies in a layer below the port, which hands them on.
+pub use crate::bus::commands::CommandKind;
+pub use crate::bus::commands::RemoteCommand;
 
 /// Takes events and snapshots for delivery.
 pub trait Bus: Send + Sync {
@@ -33,28 +41,12 @@ pub trait Bus: Send + Sync {
 
     /// The bell was rung; never blocks.
     fn ring(&self) {}
-}
 
-/// What a sender on the bus asks for, once its transport was checked: not retained, not expired,
-/// not repeated, with the right PIN where one is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteCommand {
-    /// What to do.
-    pub kind: CommandKind,
-    /// Who says to have sent it; at most [`BY_BYTES_MAX`].
-    pub by: Option<String>,
-}
-
-/// Longest `by` of a command in bytes; a longer one is cut.
-pub const BY_BYTES_MAX: usize = 64;
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommandKind {
-    /// To the door.
-    Door(DoorCommand),
-    /// Show which device this is.
-    Identify,
+    /// The picture of the last decision as a JPEG file; never blocks. Goes out only where the
+    /// configuration says so, and is never kept for a broker that is away.
+    fn publish_image(&self, jpeg: Arc<[u8]>) {
+        let _ = jpeg;
+    }
 }
 
 /// Carries out commands; never blocks. What became of it comes back as an event.

@@ -1,34 +1,84 @@
-//! A bounded queue of messages that the broker has not acknowledged. Pure.
+//! A bounded queue of events that the broker has not acknowledged. Pure.
 //!
-//! Messages leave in the order in which they came, and stay in the queue until the broker's
-//! acknowledgement: a lost connection takes nothing with it, everything without acknowledgement is
-//! sent again in the same order on the next one. A message may therefore arrive twice (`QoS` 1); the
-//! event's `id` tells.
+//! Events leave in the order in which they came, and stay in the queue until the broker has
+//! acknowledged every packet of them (some go to two topics): a lost connection takes nothing with
+//! it, everything without acknowledgement is sent again in the same order on the next one. An event
+//! may therefore arrive twice (`QoS` 1); its `id` tells.
 //!
-//! When the queue is full, by count or by bytes, the oldest message goes and is counted: news of
-//! now is worth more than news of then, and the event log keeps all of it.
+//! The event log is what lasts. [`Outbox::delivered_seq`] tells up to where in the log the broker
+//! has everything; whoever keeps that number begins there after a restart.
+//!
+//! When the queue is full, by count or by bytes, the oldest event goes and is counted: news of now
+//! is worth more than news of then, and the event log keeps all of it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Most payload bytes that wait at one time, whatever their number: 16 MiB, so that a broker that
 /// is away for days cannot fill the memory of a small board.
 pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Names a message in the queue; grows with every message, never reused.
+/// Names an event in the queue; grows with every event, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(u64);
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
-    /// Most messages; 0 is taken as 1.
+    /// Most events; 0 is taken as 1.
     pub messages_max: usize,
-    /// Most payload bytes; one message is always kept, however large.
+    /// Most payload bytes; one event is always kept, however large.
     pub bytes_max: usize,
 }
 
+/// Where an event goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To those who follow decisions.
+    Decisions,
+    /// To those who follow the door.
+    Door,
+    /// To both.
+    Both,
+}
+
+impl Route {
+    /// Packets, one for each topic.
+    pub fn packets(self) -> u8 {
+        match self {
+            Self::Decisions | Self::Door => 1,
+            Self::Both => 2,
+        }
+    }
+}
+
+/// An event on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its number in the event log; 0 when the log has not got it.
+    pub seq: u64,
+    /// As it is sent.
+    pub payload: Arc<[u8]>,
+    /// Where to.
+    pub route: Route,
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// The event was dropped meanwhile, was acknowledged before, or is not on its way.
+    Nothing,
+    /// Another packet of the event is still on its way.
+    Part,
+    /// The event has left the queue.
+    Whole {
+        /// Whether the broker took every packet.
+        accepted: bool,
+    },
+}
+
 /// The queue. Invariant: the first `sent` entries are with the broker and unacknowledged, the rest
-/// waits; tokens increase from front to back.
+/// waits; tokens, and numbers but 0, increase from front to back.
 #[derive(Debug)]
 pub struct Outbox {
     entries: VecDeque<Entry>,
@@ -37,62 +87,97 @@ pub struct Outbox {
     next: u64,
     limits: OutboxLimits,
     dropped: u64,
+    newest_seq: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     token: Token,
-    payload: Vec<u8>,
+    event: Outgoing,
+    unacknowledged: u8,
+    accepted: bool,
 }
 
 impl Outbox {
-    /// An empty queue.
-    pub fn new(limits: OutboxLimits) -> Self {
+    /// An empty queue. The broker has everything up to `delivered_seq`.
+    pub fn new(limits: OutboxLimits, delivered_seq: u64) -> Self {
         let limits = OutboxLimits { messages_max: limits.messages_max.max(1), ..limits };
-        Self { entries: VecDeque::new(), sent: 0, bytes: 0, next: 0, limits, dropped: 0 }
+        Self {
+            entries: VecDeque::new(),
+            sent: 0,
+            bytes: 0,
+            next: 0,
+            limits,
+            dropped: 0,
+            newest_seq: delivered_seq,
+        }
     }
 
-    /// Appends a message; makes room by dropping the oldest ones.
-    pub fn push(&mut self, payload: Vec<u8>) -> Token {
+    /// Appends an event; makes room by dropping the oldest ones. `None` for one that the queue has
+    /// had: the log numbers events in their order.
+    pub fn push(&mut self, event: Outgoing) -> Option<Token> {
+        if event.seq != 0 {
+            if event.seq <= self.newest_seq {
+                return None;
+            }
+            self.newest_seq = event.seq;
+        }
         let token = Token(self.next);
         self.next += 1;
-        self.bytes += payload.len();
-        self.entries.push_back(Entry { token, payload });
+        self.bytes += event.payload.len();
+        let unacknowledged = event.route.packets();
+        self.entries.push_back(Entry { token, event, unacknowledged, accepted: true });
         while self.is_over() {
             self.drop_oldest();
         }
-        token
+        Some(token)
     }
 
-    /// The next message to send, or `None` when nothing waits or `window` messages are already
+    /// An event that cannot be sent in any form counts as one that was dropped.
+    pub fn pass_over(&mut self, seq: u64) {
+        self.newest_seq = self.newest_seq.max(seq);
+        self.dropped += 1;
+    }
+
+    /// Events that the log lost before the queue could take them count as dropped.
+    pub fn count_dropped(&mut self, events: u64) {
+        self.dropped += events;
+    }
+
+    /// The next event to send, or `None` when nothing waits or `window` events are already
     /// unacknowledged. Asking again answers the same until [`Self::mark_sent`].
-    pub fn next_to_send(&self, window: usize) -> Option<(Token, &[u8])> {
+    pub fn next_to_send(&self, window: usize) -> Option<(Token, &Outgoing)> {
         if self.sent >= window {
             return None;
         }
-        self.entries.get(self.sent).map(|entry| (entry.token, entry.payload.as_slice()))
+        self.entries.get(self.sent).map(|entry| (entry.token, &entry.event))
     }
 
-    /// The message that [`Self::next_to_send`] answered is on its way.
+    /// The event that [`Self::next_to_send`] answered is on its way, all packets of it.
     pub fn mark_sent(&mut self, token: Token) {
         if self.entries.get(self.sent).is_some_and(|entry| entry.token == token) {
             self.sent += 1;
         }
     }
 
-    /// The broker has it, or has refused it for good: the message leaves the queue. Answers `false`
-    /// for one that was dropped meanwhile, was acknowledged before, or is not on its way.
-    pub fn acknowledge(&mut self, token: Token) -> bool {
-        let on_its_way = self.entries.iter().take(self.sent);
-        let Some(at) = on_its_way.into_iter().position(|entry| entry.token == token) else {
-            return false;
+    /// The broker has a packet of it, or has refused that for good.
+    pub fn acknowledge(&mut self, token: Token, accepted: bool) -> Acknowledged {
+        let mut on_its_way = self.entries.iter_mut().take(self.sent).enumerate();
+        let Some((at, entry)) = on_its_way.find(|(_, entry)| entry.token == token) else {
+            return Acknowledged::Nothing;
         };
+        entry.accepted &= accepted;
+        entry.unacknowledged = entry.unacknowledged.saturating_sub(1);
+        if entry.unacknowledged > 0 {
+            return Acknowledged::Part;
+        }
+        let accepted = entry.accepted;
         self.sent -= 1;
         self.remove(at);
-        true
+        Acknowledged::Whole { accepted }
     }
 
-    /// Takes a message out that can never be delivered, and counts it as dropped.
+    /// Takes an event out that can never be delivered, and counts it as dropped.
     pub fn discard(&mut self, token: Token) {
         if let Ok(at) = self.entries.binary_search_by_key(&token, |entry| entry.token) {
             if at < self.sent {
@@ -103,13 +188,28 @@ impl Outbox {
         }
     }
 
-    /// The connection is gone, and with it every acknowledgement that was still to come: all
-    /// messages wait again.
+    /// The connection is gone, and with it every acknowledgement that was still to come: all events
+    /// wait again.
     pub fn connection_lost(&mut self) {
+        for entry in self.entries.iter_mut().take(self.sent) {
+            entry.unacknowledged = entry.event.route.packets();
+            entry.accepted = true;
+        }
         self.sent = 0;
     }
 
-    /// Messages without acknowledgement, on their way or not.
+    /// Up to which number of the log nothing waits any more: it was acknowledged or dropped.
+    pub fn delivered_seq(&self) -> u64 {
+        let oldest = self.entries.iter().map(|entry| entry.event.seq).find(|seq| *seq != 0);
+        oldest.map_or(self.newest_seq, |seq| seq - 1)
+    }
+
+    /// The newest number that the queue has had.
+    pub fn newest_seq(&self) -> u64 {
+        self.newest_seq
+    }
+
+    /// Events without acknowledgement, on their way or not.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -119,7 +219,7 @@ impl Outbox {
         self.entries.is_empty()
     }
 
-    /// Messages on their way to the broker.
+    /// Events on their way to the broker.
     pub fn in_flight(&self) -> usize {
         self.sent
     }
@@ -129,7 +229,7 @@ impl Outbox {
         self.bytes
     }
 
-    /// Messages that left without an acknowledgement since the start.
+    /// Events that left without an acknowledgement since the start.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -147,7 +247,7 @@ impl Outbox {
 
     fn remove(&mut self, at: usize) {
         if let Some(entry) = self.entries.remove(at) {
-            self.bytes -= entry.payload.len();
+            self.bytes -= entry.event.payload.len();
         }
     }
 }
@@ -161,12 +261,28 @@ mod tests {
     const WINDOW: usize = 4;
 
     fn outbox(messages_max: usize) -> Outbox {
-        Outbox::new(OutboxLimits { messages_max, bytes_max: 1 << 20 })
+        Outbox::new(OutboxLimits { messages_max, bytes_max: 1 << 20 }, 0)
     }
 
+    /// An event that the log has not got.
+    fn add(outbox: &mut Outbox, payload: Vec<u8>) -> Token {
+        add_numbered(outbox, 0, payload, Route::Decisions).unwrap()
+    }
+
+    fn add_numbered(
+        outbox: &mut Outbox,
+        seq: u64,
+        payload: Vec<u8>,
+        route: Route,
+    ) -> Option<Token> {
+        outbox.push(Outgoing { seq, payload: payload.into(), route })
+    }
+
+    const ACCEPTED: Acknowledged = Acknowledged::Whole { accepted: true };
+
     fn send(outbox: &mut Outbox, window: usize) -> Option<(Token, Vec<u8>)> {
-        let (token, payload) = outbox.next_to_send(window)?;
-        let payload = payload.to_vec();
+        let (token, event) = outbox.next_to_send(window)?;
+        let payload = event.payload.to_vec();
         outbox.mark_sent(token);
         Some((token, payload))
     }
@@ -174,26 +290,34 @@ mod tests {
     #[test]
     fn messages_stay_until_they_are_acknowledged() {
         let mut outbox = outbox(10);
-        outbox.push(vec![1]);
+        add(&mut outbox, vec![1]);
         let (token, payload) = send(&mut outbox, WINDOW).unwrap();
         assert_eq!((payload, outbox.len(), outbox.in_flight()), (vec![1], 1, 1));
-        assert!(outbox.acknowledge(token));
+        assert_eq!(outbox.acknowledge(token, true), ACCEPTED);
         assert!(outbox.is_empty());
-        assert!(!outbox.acknowledge(token), "a second acknowledgement means nothing");
+        assert_eq!(
+            outbox.acknowledge(token, true),
+            Acknowledged::Nothing,
+            "a second acknowledgement means nothing"
+        );
     }
 
     #[test]
     fn the_window_is_kept_and_opens_with_every_acknowledgement() {
         let mut outbox = outbox(10);
         for value in 0..6 {
-            outbox.push(vec![value]);
+            add(&mut outbox, vec![value]);
         }
         let first = send(&mut outbox, 2).unwrap().0;
         let second = send(&mut outbox, 2).unwrap().0;
         assert_eq!(outbox.next_to_send(2), None);
-        assert!(outbox.acknowledge(second), "the broker may acknowledge out of order");
+        assert_eq!(
+            outbox.acknowledge(second, true),
+            ACCEPTED,
+            "the broker may acknowledge out of order"
+        );
         assert_eq!(send(&mut outbox, 2).unwrap().1, vec![2]);
-        assert!(outbox.acknowledge(first));
+        assert_eq!(outbox.acknowledge(first, true), ACCEPTED);
         assert_eq!(send(&mut outbox, 2).unwrap().1, vec![3]);
     }
 
@@ -201,13 +325,17 @@ mod tests {
     fn a_lost_connection_sends_the_unacknowledged_again_in_order() {
         let mut outbox = outbox(10);
         for value in 0..4 {
-            outbox.push(vec![value]);
+            add(&mut outbox, vec![value]);
         }
         let tokens: Vec<Token> =
             std::iter::from_fn(|| send(&mut outbox, 3)).map(|sent| sent.0).collect();
-        assert!(outbox.acknowledge(tokens[1]));
+        assert_eq!(outbox.acknowledge(tokens[1], true), ACCEPTED);
         outbox.connection_lost();
-        assert!(!outbox.acknowledge(tokens[0]), "an acknowledgement of the old connection");
+        assert_eq!(
+            outbox.acknowledge(tokens[0], true),
+            Acknowledged::Nothing,
+            "an acknowledgement of the old connection"
+        );
         let again: Vec<u8> =
             std::iter::from_fn(|| send(&mut outbox, 9)).map(|sent| sent.1[0]).collect();
         assert_eq!(again, [0, 2, 3]);
@@ -216,37 +344,83 @@ mod tests {
     #[test]
     fn a_full_queue_drops_and_counts_the_oldest() {
         let mut outbox = outbox(3);
-        let oldest = outbox.push(vec![0]);
+        let oldest = add(&mut outbox, vec![0]);
         let _ = send(&mut outbox, WINDOW);
         for value in 1..5 {
-            outbox.push(vec![value]);
+            add(&mut outbox, vec![value]);
         }
         assert_eq!((outbox.len(), outbox.dropped(), outbox.in_flight()), (3, 2, 0));
-        assert!(!outbox.acknowledge(oldest), "late news of a dropped message changes nothing");
+        assert_eq!(
+            outbox.acknowledge(oldest, true),
+            Acknowledged::Nothing,
+            "late news of a dropped message changes nothing"
+        );
         assert_eq!(send(&mut outbox, WINDOW).unwrap().1, vec![2]);
     }
 
     #[test]
     fn bytes_are_bounded_but_one_message_always_fits() {
-        let mut outbox = Outbox::new(OutboxLimits { messages_max: 100, bytes_max: 10 });
-        outbox.push(vec![0; 6]);
-        outbox.push(vec![0; 4]);
+        let mut outbox = Outbox::new(OutboxLimits { messages_max: 100, bytes_max: 10 }, 0);
+        add(&mut outbox, vec![0; 6]);
+        add(&mut outbox, vec![0; 4]);
         assert_eq!((outbox.len(), outbox.dropped()), (2, 0));
-        outbox.push(vec![0; 1]);
+        add(&mut outbox, vec![0; 1]);
         assert_eq!((outbox.len(), outbox.bytes(), outbox.dropped()), (2, 5, 1));
-        outbox.push(vec![0; 99]);
+        add(&mut outbox, vec![0; 99]);
         assert_eq!((outbox.len(), outbox.bytes(), outbox.dropped()), (1, 99, 3));
     }
 
     #[test]
     fn discarding_counts_once() {
         let mut outbox = outbox(5);
-        let token = outbox.push(vec![1]);
-        outbox.push(vec![2]);
+        let token = add(&mut outbox, vec![1]);
+        add(&mut outbox, vec![2]);
         outbox.discard(token);
         outbox.discard(token);
         assert_eq!((outbox.len(), outbox.dropped()), (1, 1));
         assert_eq!(send(&mut outbox, WINDOW).unwrap().1, vec![2]);
+    }
+
+    #[test]
+    fn an_event_on_two_topics_counts_when_both_are_acknowledged() {
+        let mut outbox = outbox(5);
+        add_numbered(&mut outbox, 7, vec![1], Route::Both).unwrap();
+        add_numbered(&mut outbox, 8, vec![2], Route::Door).unwrap();
+        let first = send(&mut outbox, WINDOW).unwrap().0;
+        let second = send(&mut outbox, WINDOW).unwrap().0;
+        assert_eq!(outbox.acknowledge(second, true), ACCEPTED);
+        assert_eq!(outbox.acknowledge(first, false), Acknowledged::Part);
+        assert_eq!(outbox.delivered_seq(), 6);
+        outbox.connection_lost();
+        let first = send(&mut outbox, WINDOW).unwrap().0;
+        assert_eq!(outbox.acknowledge(first, true), Acknowledged::Part, "both go again");
+        let refused = Acknowledged::Whole { accepted: false };
+        assert_eq!(outbox.acknowledge(first, false), refused);
+        assert_eq!(outbox.delivered_seq(), 8);
+    }
+
+    #[test]
+    fn the_cursor_stays_before_the_oldest_event_that_waits() {
+        let mut outbox = Outbox::new(OutboxLimits { messages_max: 3, bytes_max: 1000 }, 40);
+        assert_eq!(outbox.delivered_seq(), 40);
+        assert_eq!(add_numbered(&mut outbox, 40, vec![0], Route::Door), None, "it was delivered");
+        for seq in [41, 0, 43] {
+            add_numbered(&mut outbox, seq, vec![seq as u8], Route::Door).unwrap();
+        }
+        assert_eq!(add_numbered(&mut outbox, 43, vec![0], Route::Door), None, "it waits already");
+        assert_eq!(outbox.delivered_seq(), 40);
+        let tokens: Vec<Token> =
+            std::iter::from_fn(|| send(&mut outbox, 9)).map(|sent| sent.0).collect();
+        outbox.acknowledge(tokens[2], true);
+        assert_eq!(outbox.delivered_seq(), 40);
+        outbox.acknowledge(tokens[0], true);
+        assert_eq!(outbox.delivered_seq(), 43, "what the log has not got does not count");
+        for seq in 44..48 {
+            add_numbered(&mut outbox, seq, vec![0], Route::Door).unwrap();
+        }
+        assert_eq!((outbox.delivered_seq(), outbox.dropped()), (44, 2));
+        outbox.pass_over(48);
+        assert_eq!(outbox.newest_seq(), 48);
     }
 
     #[derive(Clone, Debug)]
@@ -299,13 +473,13 @@ mod tests {
         #[test]
         fn behaves_like_the_plain_model(steps in steps(), messages_max in 1..9_usize) {
             let limits = OutboxLimits { messages_max, bytes_max: 40 };
-            let mut outbox = Outbox::new(limits);
+            let mut outbox = Outbox::new(limits, 0);
             let mut model = Model::default();
             let mut handed: Vec<Token> = Vec::new();
             for step in steps {
                 match step {
                     Step::Push(size) => {
-                        let token = outbox.push(vec![7; size]);
+                        let token = add(&mut outbox, vec![7; size]);
                         model.push(token.0, size, limits);
                     }
                     Step::Send => {
@@ -319,7 +493,7 @@ mod tests {
                     Step::Acknowledge(which) => {
                         let Some(token) = handed.get(which).copied() else { continue };
                         let known = model.waiting.iter().position(|m| m.0 == token.0 && m.2);
-                        prop_assert_eq!(outbox.acknowledge(token), known.is_some());
+                        prop_assert_eq!(outbox.acknowledge(token, true) == ACCEPTED, known.is_some());
                         if let Some(at) = known {
                             model.waiting.remove(at);
                         }
@@ -350,7 +524,7 @@ mod tests {
         fn nothing_is_lost_and_order_is_kept(breaks in prop::collection::vec(0..7_usize, 0..20)) {
             let mut outbox = outbox(1000);
             for value in 0..100_u8 {
-                outbox.push(vec![value]);
+                add(&mut outbox, vec![value]);
             }
             let mut arrived: Vec<u8> = Vec::new();
             let mut breaks = breaks.into_iter();
@@ -363,7 +537,7 @@ mod tests {
                         arrived.push(payload[0]);
                     }
                     if index < acknowledged {
-                        outbox.acknowledge(token);
+                        outbox.acknowledge(token, true);
                     }
                 }
                 if acknowledged != usize::MAX {

@@ -4,19 +4,31 @@
 //! readers, `docs/ref/event.schema.json` for machines; the schema's hash is published so that a
 //! consumer notices a change before it stumbles over it.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use serde::Deserialize;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::access::event::Event;
+use crate::access::event::EventDoor;
+use crate::access::event::EventPerson;
+use crate::access::event::EventType;
+use crate::access::event::Reason;
 use crate::bus::FaceState;
 use crate::bus::GalleryState;
 use crate::bus::LastEvent;
 use crate::bus::Perf;
 use crate::bus::Snapshot;
+use crate::bus::commands::CommandTopic;
+use crate::bus::outbox::Route;
 use crate::clock::UtcTime;
+use crate::door::strike::DoorStatus;
+use crate::door::strike::LockState;
+use crate::door::strike::Mode;
 
 /// Version of topics and payloads; the first number grows with every incompatible change.
 pub const CONTRACT_VERSION: &str = "1.0";
@@ -73,6 +85,113 @@ pub struct EventTooLarge {
     pub bytes: usize,
 }
 
+/// Every topic below `B`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the contract's words, explained in docs/ref/mqtt.md")]
+pub enum Topic {
+    Status,
+    Contract,
+    State,
+    Decisions,
+    DoorEvent,
+    Lock,
+    LockSet,
+    Contact,
+    Held,
+    Forced,
+    Mode,
+    ModeSet,
+    FaceEnabled,
+    FaceEnabledSet,
+    Tamper,
+    Doorbell,
+    Last,
+    LastImage,
+    IdentifySet,
+    Error,
+}
+
+impl Topic {
+    /// Every one.
+    pub const ALL: [Self; 20] = [
+        Self::Status,
+        Self::Contract,
+        Self::State,
+        Self::Decisions,
+        Self::DoorEvent,
+        Self::Lock,
+        Self::LockSet,
+        Self::Contact,
+        Self::Held,
+        Self::Forced,
+        Self::Mode,
+        Self::ModeSet,
+        Self::FaceEnabled,
+        Self::FaceEnabledSet,
+        Self::Tamper,
+        Self::Doorbell,
+        Self::Last,
+        Self::LastImage,
+        Self::IdentifySet,
+        Self::Error,
+    ];
+
+    /// What follows `B/`.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Contract => "contract",
+            Self::State => "state",
+            Self::Decisions => "match",
+            Self::DoorEvent => "door/1/event",
+            Self::Lock => "door/1/lock",
+            Self::LockSet => "door/1/lock/set",
+            Self::Contact => "door/1/contact",
+            Self::Held => "door/1/held",
+            Self::Forced => "door/1/forced",
+            Self::Mode => "door/1/mode",
+            Self::ModeSet => "door/1/mode/set",
+            Self::FaceEnabled => "face/enabled",
+            Self::FaceEnabledSet => "face/enabled/set",
+            Self::Tamper => "tamper",
+            Self::Doorbell => "doorbell",
+            Self::Last => "last",
+            Self::LastImage => "last_image",
+            Self::IdentifySet => "identify/set",
+            Self::Error => "error",
+        }
+    }
+
+    /// Whether a broker may keep its message; `B/last` only when configured.
+    pub fn is_retained(self) -> bool {
+        matches!(
+            self,
+            Self::Status
+                | Self::Contract
+                | Self::State
+                | Self::Lock
+                | Self::Contact
+                | Self::Held
+                | Self::Forced
+                | Self::Mode
+                | Self::FaceEnabled
+                | Self::Tamper
+                | Self::Last
+        )
+    }
+
+    /// What arrives there; `None` where the device speaks.
+    pub fn command(self) -> Option<CommandTopic> {
+        match self {
+            Self::LockSet => Some(CommandTopic::Lock),
+            Self::ModeSet => Some(CommandTopic::Mode),
+            Self::FaceEnabledSet => Some(CommandTopic::FaceEnabled),
+            Self::IdentifySet => Some(CommandTopic::Identify),
+            _ => None,
+        }
+    }
+}
+
 /// The topics of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {
@@ -103,34 +222,47 @@ impl Topics {
         &self.root
     }
 
-    /// `online` or `offline`, retained.
-    pub fn status(&self) -> String {
-        format!("{}/status", self.root)
+    /// The whole topic.
+    pub fn path(&self, topic: Topic) -> String {
+        format!("{}/{}", self.root, topic.suffix())
     }
 
-    /// The snapshot, retained.
-    pub fn state(&self) -> String {
-        format!("{}/state", self.root)
-    }
-
-    /// One message per decision, never retained.
-    pub fn decisions(&self) -> String {
-        format!("{}/match", self.root)
-    }
-
-    /// Version and hash of the contract, retained.
-    pub fn contract(&self) -> String {
-        format!("{}/contract", self.root)
+    /// The topic that a whole one is; `None` for one that is not this device's.
+    pub fn find(&self, path: &str) -> Option<Topic> {
+        let suffix = path.strip_prefix(&self.root)?.strip_prefix('/')?;
+        Topic::ALL.into_iter().find(|topic| topic.suffix() == suffix)
     }
 }
 
-/// Payload of `B/match`. Metadata that does not fit is left out; identity and decision stay.
+/// Where an event goes; `None` for one that is neither a decision nor about a door.
+pub fn route(event: &Event) -> Option<Route> {
+    match (is_decision(event.event_type), event.door.is_some()) {
+        (true, true) => Some(Route::Both),
+        (true, false) => Some(Route::Decisions),
+        (false, true) => Some(Route::Door),
+        (false, false) => None,
+    }
+}
+
+/// Whether somebody was judged.
+pub fn is_decision(event_type: EventType) -> bool {
+    matches!(
+        event_type,
+        EventType::Granted
+            | EventType::Denied
+            | EventType::Match
+            | EventType::UnknownFace
+            | EventType::SpoofSuspected
+    )
+}
+
+/// Payload of `B/match` and `B/door/1/event`. Metadata that does not fit is left out; identity and decision stay.
 pub fn event(event: &Event) -> Result<Vec<u8>, EventTooLarge> {
-    let bytes = json(event);
+    let mut shorter = event.without_conditions();
+    let bytes = json(&shorter);
     if bytes.len() <= EVENT_BYTES_MAX {
         return Ok(bytes);
     }
-    let mut shorter = event.clone();
     if let Some(person) = &mut shorter.person {
         person.metadata.clear();
     }
@@ -146,9 +278,9 @@ pub fn state(snapshot: &Snapshot) -> Vec<u8> {
     json(&StateMessage {
         v: 1,
         seq: snapshot.seq,
-        door: None,
+        door: snapshot.door.as_ref().map(DoorMessage::of),
         face: snapshot.face,
-        tamper: None,
+        tamper: snapshot.door.and_then(|door| door.tamper),
         problem: snapshot.problem.as_deref(),
         sw: env!("CARGO_PKG_VERSION"),
         gallery: snapshot.gallery,
@@ -156,6 +288,89 @@ pub fn state(snapshot: &Snapshot) -> Vec<u8> {
         last: snapshot.last.as_ref(),
         ts: snapshot.ts,
     })
+}
+
+/// The door's own topics and their payloads; what is not wired has none.
+pub fn door(status: &DoorStatus) -> Vec<(Topic, String)> {
+    let word = |value: &dyn Fn() -> Vec<u8>| {
+        String::from_utf8_lossy(&value()).trim_matches('"').to_string()
+    };
+    let mut topics = vec![
+        (Topic::Lock, word(&|| json(&status.lock))),
+        (Topic::Mode, word(&|| json(&status.mode))),
+        (Topic::FaceEnabled, on_off(status.face_enabled)),
+    ];
+    if let Some(open) = status.open {
+        topics.extend([
+            (Topic::Contact, on_off(open)),
+            (Topic::Held, on_off(status.held)),
+            (Topic::Forced, on_off(status.forced)),
+        ]);
+    }
+    topics.extend(status.tamper.map(|tamper| (Topic::Tamper, on_off(tamper))));
+    topics
+}
+
+fn on_off(value: bool) -> String {
+    if value { "ON" } else { "OFF" }.to_string()
+}
+
+/// Payload of `B/last`.
+pub fn last(event: &Event) -> Vec<u8> {
+    json(&LastMessage {
+        id: &event.id,
+        event_type: event.event_type,
+        ts: event.t_decision,
+        camera: event.camera.as_deref(),
+        door: event.door.as_ref(),
+        collection: event.collection.as_deref(),
+        person: event.person.as_ref(),
+        similarity_score: event.similarity_score,
+        reason: event.reason,
+    })
+}
+
+/// Payload of `B/error`.
+pub fn error(ts: UtcTime, code: &str, message: &str, topic: Option<&str>) -> Vec<u8> {
+    json(&ErrorMessage { ts, code, message, topic })
+}
+
+/// Payload of `B/doorbell`.
+pub fn ring(id: &str, ts: UtcTime, exp: UtcTime) -> Vec<u8> {
+    json(&RingMessage { event_type: "ring", id, ts, exp })
+}
+
+/// What the bus remembers over restarts. Nothing personal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Remembered {
+    /// Up to which number of the log the broker has everything that it gets.
+    pub delivered_seq: u64,
+    /// Events that it never got.
+    pub dropped: u64,
+    /// What Home Assistant was told last.
+    pub announced: Option<Announced>,
+    /// Where retained messages were left, without `B/`.
+    pub retained: BTreeSet<String>,
+}
+
+/// An announcement that the broker has acknowledged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// First level of its topic.
+    pub prefix: String,
+    /// Platform of each component.
+    pub components: BTreeMap<String, String>,
+}
+
+/// In the form of the store.
+pub fn remembered(memory: &Remembered) -> Vec<u8> {
+    json(memory)
+}
+
+/// From the form of the store; `None` when it is not that.
+pub fn read_remembered(bytes: &[u8]) -> Option<Remembered> {
+    serde_json::from_slice(bytes).ok()
 }
 
 /// Payload of `B/contract`.
@@ -169,16 +384,68 @@ struct StateMessage<'a> {
     v: u32,
     seq: u64,
     /// `null`: this device commands no door.
-    door: Option<()>,
+    door: Option<DoorMessage>,
     face: FaceState,
     /// `null`: this device has no tamper input.
-    tamper: Option<()>,
+    tamper: Option<bool>,
     problem: Option<&'a str>,
     sw: &'static str,
     gallery: GalleryState,
     perf: Option<Perf>,
     last: Option<&'a LastEvent>,
     ts: UtcTime,
+}
+
+#[derive(Serialize)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each of them a field")]
+struct DoorMessage {
+    id: u32,
+    mode: Mode,
+    lock: LockState,
+    /// `null`: there is no contact.
+    open: Option<bool>,
+    held: bool,
+    forced: bool,
+    face_enabled: bool,
+    locked_out: bool,
+    fault: bool,
+}
+
+impl DoorMessage {
+    fn of(status: &DoorStatus) -> Self {
+        let DoorStatus { mode, lock, open, held, forced, face_enabled, locked_out, fault, .. } =
+            *status;
+        Self { id: 1, mode, lock, open, held, forced, face_enabled, locked_out, fault }
+    }
+}
+
+#[derive(Serialize)]
+struct LastMessage<'a> {
+    id: &'a str,
+    event_type: EventType,
+    ts: UtcTime,
+    camera: Option<&'a str>,
+    door: Option<&'a EventDoor>,
+    collection: Option<&'a str>,
+    person: Option<&'a EventPerson>,
+    similarity_score: Option<f32>,
+    reason: Option<Reason>,
+}
+
+#[derive(Serialize)]
+struct ErrorMessage<'a> {
+    ts: UtcTime,
+    code: &'a str,
+    message: &'a str,
+    topic: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RingMessage<'a> {
+    event_type: &'static str,
+    id: &'a str,
+    ts: UtcTime,
+    exp: UtcTime,
 }
 
 #[derive(Serialize)]
@@ -199,6 +466,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+pub mod schema;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
@@ -208,6 +478,7 @@ mod tests {
     use crate::access::event::{
         EventDoor, EventLiveness, EventPerson, EventQuality, EventType, LivenessResult, Reason,
     };
+    use crate::bus::wire::schema::complaints;
 
     fn full_event() -> Event {
         Event {
@@ -335,10 +606,10 @@ mod tests {
         assert_eq!(device, DeviceId::from_machine_id("0123456789abcdef0123456789abcdef"));
         assert_eq!(device.as_str(), "3eb1bd439947");
         let topics = Topics::new("site/facelatch", device).unwrap();
-        assert_eq!(topics.status(), "site/facelatch/3eb1bd439947/status");
-        assert_eq!(topics.state(), "site/facelatch/3eb1bd439947/state");
-        assert_eq!(topics.decisions(), "site/facelatch/3eb1bd439947/match");
-        assert_eq!(topics.contract(), "site/facelatch/3eb1bd439947/contract");
+        assert_eq!(topics.path(Topic::Status), "site/facelatch/3eb1bd439947/status");
+        assert_eq!(topics.path(Topic::State), "site/facelatch/3eb1bd439947/state");
+        assert_eq!(topics.path(Topic::Decisions), "site/facelatch/3eb1bd439947/match");
+        assert_eq!(topics.path(Topic::Contract), "site/facelatch/3eb1bd439947/contract");
         let device = topics.device();
         let long = "x".repeat(129);
         for bad in ["", "/a", "a/", "a#", "a/+/b", "$SYS", "a\u{0}", "a\nb", &long] {
@@ -400,84 +671,5 @@ mod tests {
         let mut short = good;
         short.as_object_mut().unwrap().remove("exp");
         assert!(!complaints(&schema, &short, "event").is_empty());
-    }
-
-    /// Checks a value against the part of JSON Schema that our document uses; a keyword that is
-    /// not understood is a complaint, so that the document cannot outgrow the test.
-    fn complaints(schema: &Value, value: &Value, at: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        for (keyword, rule) in schema.as_object().unwrap() {
-            let ok = match keyword.as_str() {
-                "$schema" | "$id" | "title" | "description" => true,
-                "type" => match rule {
-                    Value::Array(types) => types.iter().any(|one| is_of_type(value, one)),
-                    one => is_of_type(value, one),
-                },
-                "const" => value == rule,
-                "enum" => rule.as_array().unwrap().contains(value),
-                "minimum" => value.as_f64().is_none_or(|v| v >= rule.as_f64().unwrap()),
-                "maximum" => value.as_f64().is_none_or(|v| v <= rule.as_f64().unwrap()),
-                "format" => value.as_str().is_none_or(|text| {
-                    UtcTime::try_from(text.to_string()).is_ok_and(|time| time.to_string() == text)
-                }),
-                "pattern" => {
-                    assert_eq!(rule, "^[0-7][0-9A-HJKMNP-TV-Z]{25}$", "only the ULID's is known");
-                    value.as_str().is_none_or(|text| text.parse::<ulid::Ulid>().is_ok())
-                }
-                "required" => value.as_object().is_none_or(|object| {
-                    rule.as_array()
-                        .unwrap()
-                        .iter()
-                        .all(|key| object.contains_key(key.as_str().unwrap()))
-                }),
-                "properties" => {
-                    for (key, inner) in value.as_object().into_iter().flatten() {
-                        if let Some(rule) = rule.get(key) {
-                            found.extend(complaints(rule, inner, &format!("{at}.{key}")));
-                        }
-                    }
-                    true
-                }
-                "additionalProperties" => {
-                    let known = |key: &String| {
-                        schema.get("properties").is_some_and(|all| all.get(key).is_some())
-                    };
-                    let extra: Vec<_> = value
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .filter(|(key, _)| !known(key))
-                        .collect();
-                    match rule {
-                        Value::Bool(false) => extra.is_empty(),
-                        rule => {
-                            extra.iter().all(|(_, inner)| complaints(rule, inner, at).is_empty())
-                        }
-                    }
-                }
-                "items" => value
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .all(|item| complaints(rule, item, at).is_empty()),
-                _ => false,
-            };
-            if !ok {
-                found.push(format!("{at}: `{keyword}` {rule} does not hold for {value}"));
-            }
-        }
-        found
-    }
-
-    fn is_of_type(value: &Value, name: &Value) -> bool {
-        match name.as_str().unwrap() {
-            "object" => value.is_object(),
-            "array" => value.is_array(),
-            "string" => value.is_string(),
-            "integer" => value.is_u64() || value.is_i64(),
-            "number" => value.is_number(),
-            "null" => value.is_null(),
-            other => panic!("unknown type {other}"),
-        }
     }
 }

@@ -91,8 +91,9 @@ impl Api {
                     .context("the request cannot be formed")?;
                 let response =
                     runtime.block_on(assembly.service.handle(request, Caller::LocalSocket));
-                let answer = serde_json::from_slice(response.body())
-                    .context("the service answered something that is not JSON")?;
+                let answer =
+                    response.body().complete().and_then(|body| serde_json::from_slice(body).ok());
+                let answer = answer.context("the service answered something that is not JSON")?;
                 (response.status().as_u16(), answer)
             }
         };

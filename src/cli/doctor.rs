@@ -22,8 +22,11 @@ use crate::camera::select::{self, CameraRequest};
 use crate::cli::api::Api;
 use crate::cli::output::{json, line};
 use crate::clock::{Clock, SystemClock, UtcTime};
+use crate::config::door::{DoorBackend, DoorConfig};
 use crate::config::{CameraConfig, Config, MqttConfig};
 use crate::daemon::assembly;
+use crate::door::BoardError;
+use crate::door::select as boards;
 use crate::shutdown;
 
 /// How long a broker or camera may take to answer.
@@ -104,6 +107,7 @@ pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
         checks.push(Check::new("camera", State::Warning, detail, "add a [[camera]]"));
     }
     checks.push(broker(config));
+    checks.push(door(&config.door, daemon_runs));
     checks.push(clock(SystemClock.utc(), Path::new("/run/systemd/timesync/synchronized").exists()));
     let failed = checks.iter().any(|check| check.state == State::Failed);
     if args.json {
@@ -290,6 +294,35 @@ fn probe_broker(mqtt: &MqttConfig) -> anyhow::Result<()> {
     })
 }
 
+/// Whether the relay could be driven. What a daemon holds is left to the daemon.
+fn door(door: &DoorConfig, daemon_runs: bool) -> Check {
+    let line = door.wiring.relay_line;
+    match door.backend {
+        DoorBackend::None => Check::ok("door", "none configured: recognition is only reported"),
+        DoorBackend::Simulated => Check::new(
+            "door",
+            State::Warning,
+            "simulated: everything is done and logged, and nothing moves",
+            "door.backend = \"auto\" once a relay is wired",
+        ),
+        _ if daemon_runs => {
+            Check::ok("door", format!("relay at line {line}, held by the daemon that runs"))
+        }
+        backend => found_door(boards::examine(backend, &door.wiring)),
+    }
+}
+
+fn found_door(found: Result<String, BoardError>) -> Check {
+    match found {
+        Ok(found) => Check::ok("door", found),
+        Err(error) => Check::failed(
+            "door",
+            error.to_string(),
+            "correct [door] or the permissions, then: facelatch door test",
+        ),
+    }
+}
+
 fn clock(now: UtcTime, synchronised: bool) -> Check {
     if now < CLOCK_SANE_FROM {
         let remedy = "set the clock, or connect the device to a time server";
@@ -329,6 +362,22 @@ mod tests {
             assert_eq!((check.state, check.remedy.as_str()), (State::Ok, ""));
             assert!(check.detail.contains(words), "{}", check.detail);
         }
+    }
+
+    #[test]
+    fn a_door_without_permission_fails_and_one_without_wires_warns() {
+        let config = |text: &str| {
+            let raw = crate::config::raw::read("", text, std::iter::empty()).unwrap();
+            crate::config::check::config("", raw).unwrap().door
+        };
+        assert_eq!(door(&config(""), false).state, State::Ok);
+        let simulated = config("[door]\nbackend = \"simulated\"");
+        assert_eq!(door(&simulated, false).state, State::Warning);
+        let absent = config("[door]\nbackend = \"chardev\"\nchip = \"/dev/no-such-chip\"");
+        let check = door(&absent, false);
+        assert_eq!(check.state, State::Failed);
+        assert!(check.remedy.contains("door test"), "{}", check.remedy);
+        assert_eq!(door(&absent, true).state, State::Ok, "the daemon's own word is taken");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod check;
 pub mod client;
 pub mod collection;
 pub mod doctor;
+pub mod door;
 pub mod eval;
 pub mod key;
 pub mod models;
@@ -55,7 +56,7 @@ enum Command {
     Run,
     /// Validate the configuration and print what it means; opens nothing
     Check,
-    /// Examine cameras, models, runtime, broker, store, clock and permissions
+    /// Examine cameras, models, runtime, broker, door, store, clock and permissions
     #[command(
         after_help = "Example:\n  facelatch doctor --json | jq '.checks[] | select(.state != \"ok\")'"
     )]
@@ -74,6 +75,8 @@ enum Command {
     Models(models::ModelsArgs),
     /// List cameras, take a snapshot
     Camera(camera::CameraArgs),
+    /// Try a door's wires: relay, contact, buttons
+    Door(door::DoorArgs),
     /// Measure speed and memory on this machine
     Bench(bench::BenchArgs),
     /// Search a collection for the faces in picture files
@@ -119,6 +122,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pad(args) => pad::run(args, &config),
         Command::Models(args) => models::run(args, &config.models),
         Command::Camera(args) => camera::run(args, &config),
+        Command::Door(args) => door::run(&args, &config),
         Command::Bench(args) => bench::run(&args, &config),
         Command::Search(args) => search::run(&args, &config),
     }

@@ -18,13 +18,18 @@ use crate::recognition::{Recognizer, info};
 use crate::roster::Roster;
 use crate::store::Store;
 use crate::store::database::Database;
+use crate::store::feed::EventFeed;
 use crate::telemetry::Metrics;
+use crate::web::events::EventLog;
 use crate::web::service::{Recognition, Service, ServiceOptions, Status};
+use crate::web::stream::Pace;
 
 /// Everything that answers requests.
 pub struct Assembly {
     /// Where people, keys and events are kept.
     pub store: Arc<dyn Store>,
+    /// Told of every event that the log has taken.
+    pub feed: Arc<EventFeed>,
     /// Who is enrolled.
     pub roster: Arc<Roster>,
     /// The models at work, or why there are none.
@@ -91,6 +96,7 @@ fn assemble_on(
     let store: Arc<dyn Store> = Arc::new(store);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let roster = Arc::new(Roster::open(Arc::clone(&store), clock, model, dimension)?);
+    let feed = Arc::new(EventFeed::new());
     let service = Arc::new(Service::new(
         Arc::clone(&roster),
         recognition.clone(),
@@ -98,9 +104,11 @@ fn assemble_on(
             metrics: surroundings.metrics,
             metrics_access: config.http.metrics,
             status: surroundings.status,
+            events: EventLog::new(Arc::clone(&store), Arc::clone(&feed)),
+            stream_pace: Pace::default(),
         },
     ));
-    Ok(Assembly { store, roster, recognition, service })
+    Ok(Assembly { store, feed, roster, recognition, service })
 }
 
 /// No template has this model, so nobody is found, and nobody is lost.

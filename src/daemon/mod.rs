@@ -4,9 +4,9 @@
 //! what is merely away (camera, broker, models) is reported and waited for.
 
 pub mod assembly;
+pub mod door;
 pub mod journal;
 pub mod metered;
-pub mod pin;
 pub mod pipeline;
 pub mod snapshot;
 pub mod status;
@@ -23,7 +23,9 @@ use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
-use crate::bus::mqtt::{self, MqttHandle};
+use crate::bus::commands::CommandRules;
+use crate::bus::discovery::Features;
+use crate::bus::mqtt::{self, ClientOptions, MqttHandle};
 use crate::bus::wire::{DeviceId, Topics};
 use crate::bus::{Bus, NoBus};
 use crate::camera::newest::{CameraLimits, CameraParts, CameraThread};
@@ -31,7 +33,11 @@ use crate::camera::select::{CameraRequest, camera};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
-use crate::daemon::journal::journal;
+use crate::config::door::DoorBackend;
+use crate::daemon::door::{DeskParts, Door, LateSink};
+use crate::daemon::journal::{Journal, journal};
+use crate::daemon::pipeline::gate::DoorGate;
+use crate::daemon::pipeline::status::PipelineStatus;
 use crate::daemon::pipeline::{Pipeline, PipelineParts};
 use crate::daemon::snapshot::{OtherProblems, SnapshotSources};
 use crate::daemon::status::{Device, WatchedCamera};
@@ -89,11 +95,12 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     let serving = runtime.spawn(server.run(Arc::clone(&assembly.service), stop.clone()));
     // The bus stops last: what the others say on their way out is still delivered.
     let (bus_stopper, bus_stop) = shutdown::channel();
-    let (mqtt, delivering) = start_bus(runtime, config, &bus_stop)?;
+    let commands = Arc::new(LateSink::default());
+    let (mqtt, delivering) = start_bus(runtime, config, &assembly, &commands, &bus_stop)?;
     if let Some(mqtt) = &mqtt {
         device.set_mqtt(mqtt.clone());
     }
-    let watching = start_cameras(config, &assembly, mqtt.as_ref(), &device, &stop)?;
+    let watching = start_watching(config, &assembly, mqtt.as_ref(), &device, &commands, &stop)?;
     let scrubbing = runtime.spawn(scrub(Arc::clone(&assembly.roster), stop.clone()));
     runtime.spawn(supervise::watchdog(pool(&assembly).cloned(), stop.clone()));
     supervise::notify(&NotifyState::Ready);
@@ -190,23 +197,40 @@ type Delivering = Option<tokio::task::JoinHandle<()>>;
 fn start_bus(
     runtime: &Runtime,
     config: &Config,
+    assembly: &Assembly,
+    commands: &Arc<LateSink>,
     stop: &StopSignal,
 ) -> anyhow::Result<(Option<MqttHandle>, Delivering)> {
     let Some(mqtt) = &config.mqtt else { return Ok((None, None)) };
     let device = DeviceId::from_machine_id(&machine_id(&config.store.dir)?);
     let topics = Topics::new(&mqtt.base, device)?;
     info!(topics = topics.root(), broker = mqtt.host, port = mqtt.port, "mqtt_starting");
-    let (handle, client) = mqtt::client(mqtt.clone(), topics);
+    let pin = mqtt::read_pin(config.door.pin_file.as_deref()).map_err(anyhow::Error::msg)?;
+    let (handle, client) = mqtt::client(ClientOptions {
+        config: mqtt.clone(),
+        topics,
+        store: Arc::clone(&assembly.store),
+        sink: Some(Arc::<LateSink>::clone(commands)),
+        features: Features::of(&config.device.name, &config.door, mqtt),
+        rules: CommandRules {
+            pin,
+            remote_without_pin: config.door.remote_without_pin,
+            allow_bare_commands: config.door.allow_bare_commands,
+        },
+        clock: Arc::new(SystemClock),
+    });
     let delivering = runtime.spawn(client.run(stop.clone()));
     Ok((Some(handle), Some(delivering)))
 }
 
-/// Starts capture, frame loops and the snapshot of their state; answers their threads.
-fn start_cameras(
+/// Starts door, capture, frame loops, the journal and the snapshot of their state; answers their
+/// threads. The door comes first, so that its relay is released before anything else happens.
+fn start_watching(
     config: &Config,
     assembly: &Assembly,
     mqtt: Option<&MqttHandle>,
     device: &Arc<Device>,
+    commands: &LateSink,
     stop: &StopSignal,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -215,43 +239,34 @@ fn start_cameras(
         None => Arc::new(NoBus),
     };
     let boot: Arc<str> = ulid::Ulid::generate().to_string().into();
-    let (journal, writer) = {
-        let metrics = Arc::clone(device.metrics());
-        journal(Arc::clone(&assembly.store), Arc::clone(&bus), metrics)
-    };
+    let metrics = Arc::clone(device.metrics());
+    let (journal, writer) =
+        journal(Arc::clone(&assembly.store), Arc::clone(&bus), Arc::clone(&metrics));
     let mut threads = Vec::new();
-    let (mut watched, mut statuses) = (Vec::new(), Vec::new());
-    if let Some(pool) = pool(assembly) {
-        for settings in &config.cameras {
-            let capture = capture(settings, &clock, stop)?;
-            let newest = capture.newest();
-            let frames = newest.clone();
-            watched.push(WatchedCamera { name: settings.name.clone(), frames });
-            let pipeline = Pipeline::new(PipelineParts {
-                camera: settings.clone(),
-                liveness: config.liveness,
-                frames: Box::new(move |timeout| newest.wait_newest(timeout)),
-                pool: pool.clone(),
-                roster: Arc::clone(&assembly.roster),
-                journal: journal.clone(),
-                clock: Arc::clone(&clock),
-                boot: Arc::clone(&boot),
-            });
-            statuses.push(pipeline.status());
-            let own_stop = stop.clone();
-            threads.push(spawn(&format!("frames {}", settings.name), move || {
-                pipeline.run(&own_stop);
-                capture.join();
-            })?);
-        }
+    let mut door = None;
+    if config.door.backend != DoorBackend::None {
+        let parts = DeskParts {
+            config: config.door.clone(),
+            journal: journal.clone(),
+            bus: Arc::clone(&bus),
+            metrics,
+            clock: Arc::clone(&clock),
+            boot: Arc::clone(&boot),
+        };
+        let (started, thread) = door::start(parts, &*assembly.store, stop.clone())
+            .context("the door's thread cannot start")?;
+        commands.set(Arc::clone(&started));
+        device.set_door(Arc::clone(&started));
+        threads.push(thread);
+        door = Some(started);
     }
-    device.set_cameras(watched);
-    device.set_pipelines(statuses.clone());
-    device.set_journal(journal.status());
+    let shared = Shared { journal: journal.clone(), door, clock: Arc::clone(&clock), boot };
+    let statuses = start_cameras(config, assembly, device, &shared, stop, &mut threads)?;
+    let Shared { door, .. } = shared;
     let sources = SnapshotSources {
         cameras: statuses,
         journal: journal.status(),
-        door: Box::new(|| None),
+        door: Box::new(move || door.as_ref().and_then(|door| door.status())),
         roster: Arc::clone(&assembly.roster),
         store: Arc::clone(&assembly.store),
         other_problems: other_problems(device, &assembly.recognition),
@@ -263,6 +278,57 @@ fn start_cameras(
     let own_stop = stop.clone();
     threads.push(spawn("snapshot", move || snapshot::run(&sources, &*bus, &own_stop))?);
     Ok(threads)
+}
+
+/// What all frame loops use.
+struct Shared {
+    journal: Journal,
+    door: Option<Arc<Door>>,
+    clock: Arc<dyn Clock>,
+    boot: Arc<str>,
+}
+
+/// Starts capture and a frame loop for each camera; answers what they report of themselves.
+fn start_cameras(
+    config: &Config,
+    assembly: &Assembly,
+    device: &Device,
+    shared: &Shared,
+    stop: &StopSignal,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> anyhow::Result<Vec<Arc<PipelineStatus>>> {
+    let (mut watched, mut statuses) = (Vec::new(), Vec::new());
+    if let Some(pool) = pool(assembly) {
+        for settings in &config.cameras {
+            let capture = capture(settings, &shared.clock, stop)?;
+            let newest = capture.newest();
+            let frames = newest.clone();
+            watched.push(WatchedCamera { name: settings.name.clone(), frames });
+            let opens = config.door.cameras.is_empty() || config.door.cameras.contains(&settings.name);
+            let door = shared.door.clone().filter(|_| opens);
+            let pipeline = Pipeline::new(PipelineParts {
+                camera: settings.clone(),
+                liveness: config.liveness,
+                frames: Box::new(move |timeout| newest.wait_newest(timeout)),
+                pool: pool.clone(),
+                roster: Arc::clone(&assembly.roster),
+                journal: shared.journal.clone(),
+                clock: Arc::clone(&shared.clock),
+                boot: Arc::clone(&shared.boot),
+                door: door.map(|door| door as Arc<dyn DoorGate>),
+            });
+            statuses.push(pipeline.status());
+            let own_stop = stop.clone();
+            threads.push(spawn(&format!("frames {}", settings.name), move || {
+                pipeline.run(&own_stop);
+                capture.join();
+            })?);
+        }
+    }
+    device.set_cameras(watched);
+    device.set_pipelines(statuses.clone());
+    device.set_journal(shared.journal.status());
+    Ok(statuses)
 }
 
 /// What the frame loops do not know: cameras that are lost, and models that are not there, without

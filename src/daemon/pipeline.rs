@@ -36,6 +36,7 @@ use crate::daemon::journal::Journal;
 use crate::daemon::pipeline::analysis::LivenessCheck;
 use crate::daemon::pipeline::analysis::SeenFace;
 use crate::daemon::pipeline::analysis::analyse;
+use crate::daemon::pipeline::gate::DoorGate;
 use crate::daemon::pipeline::notice::Notice;
 use crate::daemon::pipeline::notice::Writer;
 use crate::daemon::pipeline::people::People;
@@ -76,6 +77,8 @@ pub struct PipelineParts {
     pub clock: Arc<dyn Clock>,
     /// Identifies this run of the daemon in events.
     pub boot: Arc<str>,
+    /// The door behind the camera; `None`: recognition is only reported.
+    pub door: Option<Arc<dyn DoorGate>>,
 }
 
 /// Why a frame was not judged.
@@ -409,6 +412,7 @@ mod tests {
                 journal,
                 clock: Arc::<SimulatedClock>::clone(&clock),
                 boot: "boot-1".into(),
+                door: None,
             });
             Self { clock, store, roster, bus, frames, writer, metrics, pipeline }
         }

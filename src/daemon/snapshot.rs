@@ -94,6 +94,9 @@ impl SnapshotSources {
 pub fn run(sources: &SnapshotSources, bus: &dyn Bus, stop: &StopSignal) {
     let mut publisher = Publisher::default();
     loop {
+        if let Some(door) = (sources.door)() {
+            bus.publish_door(door);
+        }
         if let Some(snapshot) = publisher.news(sources.take(), sources.clock.now()) {
             bus.publish_state(snapshot);
         }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::bus::mqtt::{MqttHandle, MqttStatus};
 use crate::camera::newest::{CameraCounters, CameraState, NewestFrame};
+use crate::daemon::door::Door;
 use crate::daemon::journal::{JournalCounters, JournalStatus};
 use crate::daemon::pipeline::status::{PipelineCounters, PipelineStatus};
 use crate::telemetry::{FrameUse, MessageFate, Metrics};
@@ -24,6 +25,7 @@ pub struct Device {
     mqtt: OnceLock<MqttHandle>,
     pipelines: OnceLock<Vec<Arc<PipelineStatus>>>,
     journal: OnceLock<Arc<JournalStatus>>,
+    door: OnceLock<Arc<Door>>,
     /// What has been added to the counters already: parts count for themselves, from their start.
     seen: Mutex<Seen>,
 }
@@ -45,6 +47,7 @@ impl Device {
             mqtt: OnceLock::new(),
             pipelines: OnceLock::new(),
             journal: OnceLock::new(),
+            door: OnceLock::new(),
             seen: Mutex::default(),
         }
     }
@@ -74,6 +77,11 @@ impl Device {
         let _ = self.journal.set(journal);
     }
 
+    /// The door; told once.
+    pub fn set_door(&self, door: Arc<Door>) {
+        let _ = self.door.set(door);
+    }
+
     /// What does not work, in sentences with their remedy.
     pub fn problems(&self) -> Vec<String> {
         let cameras = self.cameras.get().map(Vec::as_slice).unwrap_or_default();
@@ -83,7 +91,8 @@ impl Device {
             }
             _ => None,
         });
-        lost.collect()
+        let door = self.door.get().and_then(|door| door.problem());
+        lost.chain(door).collect()
     }
 
     fn add_cameras(&self, seen: &mut Seen) {

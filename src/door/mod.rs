@@ -5,8 +5,17 @@
 //! or *released*, and a released relay means a locked door, whatever the lock: a magnet is wired
 //! through the contact that opens when the relay is energised.
 
+pub mod card;
+#[cfg(feature = "gpio")]
+pub mod chardev;
+pub mod keeper;
+#[cfg(feature = "gpio")]
+pub mod raspberry;
+pub mod recorded;
 pub mod reopening;
+pub mod select;
 pub mod strike;
+pub mod wiegand;
 
 use std::time::Duration;
 
@@ -24,16 +33,41 @@ pub struct BoardError {
     pub reason: String,
 }
 
-/// The wires of one door. Dropping a board releases the relay.
+impl BoardError {
+    /// What was tried, and what became of it.
+    pub fn new(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { what: what.into(), reason: reason.into() }
+    }
+}
+
+/// The wires of one door. Making a board releases the relay, and so does dropping it.
 pub trait Board: Send {
     /// One line for people: back end, chip, lines.
     fn describe(&self) -> String;
     /// Energises or releases the relay; answers once the line has the level.
     fn set_relay(&mut self, energised: bool) -> Result<(), BoardError>;
+    /// Whether the relay's line has the level that energises it, as read from the line.
+    fn relay(&mut self) -> Result<bool, BoardError>;
     /// The inputs at this moment, in the words of the door and not debounced.
     fn inputs(&mut self) -> Result<Inputs, BoardError>;
-    /// Sends the bits of one Wiegand frame, the first one first; blocks while it lasts.
-    fn send_wiegand(&mut self, bits: &[bool], timing: WiegandTiming) -> Result<(), BoardError>;
+    /// The Wiegand lines, for a thread of their own: a frame takes longer than the relay may wait.
+    /// `None`: there are none, or they were taken already.
+    fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>>;
+}
+
+/// The two data lines of a Wiegand interface, idle high. Dropping them leaves them idle.
+pub trait DataLines: Send {
+    /// Pulls a line low, or lets it idle; answers once it has the level.
+    fn pull(&mut self, line: DataLine, low: bool) -> Result<(), BoardError>;
+}
+
+/// A data line of a Wiegand interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataLine {
+    /// Its pulses are zeros.
+    D0,
+    /// Its pulses are ones.
+    D1,
 }
 
 /// Timing of Wiegand pulses.

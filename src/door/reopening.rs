@@ -3,7 +3,7 @@
 
 use crate::door::Board;
 use crate::door::BoardError;
-use crate::door::WiegandTiming;
+use crate::door::DataLines;
 use crate::door::strike::Inputs;
 
 /// Opens the board.
@@ -54,8 +54,12 @@ impl Board for ReopeningBoard {
         self.with(|board| board.inputs())
     }
 
-    fn send_wiegand(&mut self, bits: &[bool], timing: WiegandTiming) -> Result<(), BoardError> {
-        self.with(|board| board.send_wiegand(bits, timing))
+    fn relay(&mut self) -> Result<bool, BoardError> {
+        self.with(|board| board.relay())
+    }
+
+    fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
+        self.with(|board| Ok(board.take_data_lines())).ok().flatten()
     }
 }
 
@@ -81,8 +85,12 @@ mod tests {
             Ok(Inputs::default())
         }
 
-        fn send_wiegand(&mut self, _: &[bool], _: WiegandTiming) -> Result<(), BoardError> {
-            Ok(())
+        fn relay(&mut self) -> Result<bool, BoardError> {
+            Ok(false)
+        }
+
+        fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
+            None
         }
     }
 

@@ -56,6 +56,18 @@ pub enum Mode {
     Lockdown,
 }
 
+impl Mode {
+    /// The word on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Locked => "locked",
+            Self::Unlocked => "unlocked",
+            Self::Lockdown => "lockdown",
+        }
+    }
+}
+
 /// When the door locks again after an opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -198,6 +210,38 @@ pub enum Report {
     Fault(bool),
 }
 
+impl Report {
+    /// The word in metrics and, where the report is no event type of its own, in events.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Opened(Cause::Grant) => "opened_for_face",
+            Self::Opened(Cause::Exit) => "opened_for_exit",
+            Self::Opened(Cause::Command) => "opened_for_command",
+            Self::Refused(..) => "refused",
+            Self::Relocked => "relocked",
+            Self::ExitRequest => "exit_request",
+            Self::ForcedOpen => "forced_open",
+            Self::ForcedOpenCleared => "forced_open_cleared",
+            Self::HeldOpenSoon => "held_open_soon",
+            Self::HeldOpen => "held_open",
+            Self::HeldOpenCleared => "held_open_cleared",
+            Self::Tamper(true) => "tamper",
+            Self::Tamper(false) => "tamper_cleared",
+            Self::Bell => "bell",
+            Self::ModeChanged(Mode::Normal) => "mode_normal",
+            Self::ModeChanged(Mode::Locked) => "mode_locked",
+            Self::ModeChanged(Mode::Unlocked) => "mode_unlocked",
+            Self::ModeChanged(Mode::Lockdown) => "mode_lockdown",
+            Self::FaceEnabled(true) => "face_enabled",
+            Self::FaceEnabled(false) => "face_disabled",
+            Self::LockedOut(true) => "locked_out",
+            Self::LockedOut(false) => "lock_out_ended",
+            Self::Fault(true) => "fault",
+            Self::Fault(false) => "fault_cleared",
+        }
+    }
+}
+
 /// What a lock shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -275,5 +319,11 @@ pub struct Strike {
     fault: bool,
 }
 
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod search;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

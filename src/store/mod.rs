@@ -8,6 +8,7 @@
 //! in the file, see [`Store::scrub`].
 
 pub mod database;
+pub mod feed;
 pub mod keyfile;
 pub mod memory;
 pub mod schema;

@@ -8,8 +8,9 @@
 //! The text is `OpenMetrics`, the standard of the Prometheus text format. It is written by
 //! `prometheus-client`, the library of the Prometheus project: typed labels and five small
 //! dependencies. (`metrics` is built around a global recorder, `prometheus` around string labels.)
-//! `logging` says where the log goes.
+//! `logging` says where the log goes; `door` counts decisions, the door, and who reads of them.
 
+pub mod door;
 pub mod logging;
 
 use std::{fmt, sync::atomic::AtomicU64, time::Duration};
@@ -26,6 +27,7 @@ use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 
 use crate::access::event::EventType;
+use crate::access::event::Reason;
 
 /// `Content-Type` of [`Metrics::render`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -167,6 +169,15 @@ pub struct Metrics {
     camera_up: Family<CameraLabels, Gauge>,
     frames: Counters<CameraFrameLabels>,
     events: Counters<Labels<1>>,
+    decisions: Counters<Labels<2>>,
+    decision_seconds: Histogram,
+    relay_seconds: Histogram,
+    commands_refused: Counters<Labels<1>>,
+    door_reports: Counters<Labels<1>>,
+    clock_quality: Family<Labels<1>, Gauge>,
+    event_streams: Gauge,
+    event_streams_dropped: Counter,
+    key_faults: Counters<Labels<1>>,
     mqtt_connected: Gauge,
     mqtt_waiting: Gauge,
     mqtt_messages: Counters<Labels<1>>,
@@ -189,6 +200,15 @@ impl Metrics {
             camera_up: Family::default(),
             frames: Family::default(),
             events: Family::default(),
+            decisions: Family::default(),
+            decision_seconds: seconds_histogram(),
+            relay_seconds: seconds_histogram(),
+            commands_refused: Family::default(),
+            door_reports: Family::default(),
+            clock_quality: Family::default(),
+            event_streams: Gauge::default(),
+            event_streams_dropped: Counter::default(),
+            key_faults: Family::default(),
             mqtt_connected: Gauge::default(),
             mqtt_waiting: Gauge::default(),
             mqtt_messages: Family::default(),
@@ -197,6 +217,7 @@ impl Metrics {
         };
         metrics.register_service(version);
         metrics.register_device();
+        metrics.register_door();
         metrics
     }
 
@@ -409,6 +430,7 @@ enum Word {
     Fixed(&'static str),
     Number(u16),
     Event(EventType),
+    Reason(Reason),
 }
 
 impl fmt::Display for Word {
@@ -418,6 +440,7 @@ impl fmt::Display for Word {
             Self::Number(number) => write!(out, "{number}"),
             // The contract's word for the type, from the one place that knows it.
             Self::Event(event_type) => event_type.serialize(out),
+            Self::Reason(reason) => reason.serialize(out),
         }
     }
 }
@@ -448,6 +471,8 @@ impl EncodeLabelValue for FrameUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ClockQuality;
+    use crate::telemetry::door::KeyFault;
 
     fn has_line(text: &str, line: &str) {
         assert!(text.lines().any(|own| own == line), "no line `{line}` in\n{text}");
@@ -465,6 +490,17 @@ mod tests {
         metrics.camera_up("front", true);
         metrics.frames("front", FrameUse::Dropped, 4);
         metrics.event(EventType::UnknownFace);
+        let elapsed = Duration::from_millis(300);
+        metrics.decision(EventType::Denied, Some(Reason::AmbiguousTop2), elapsed);
+        metrics.decision(EventType::Granted, None, elapsed);
+        metrics.relay(Duration::from_millis(40));
+        metrics.command_refused("expired");
+        metrics.door_report("forced_open");
+        metrics.clock_quality(ClockQuality::Unsynced);
+        metrics.clock_quality(ClockQuality::Rtc);
+        metrics.event_stream_dropped();
+        metrics.key_fault(KeyFault::NearMiss);
+        let _stream = metrics.event_stream();
         metrics.mqtt_connected(true);
         metrics.mqtt_waiting(2);
         metrics.mqtt_messages(MessageFate::Published, 5);
@@ -483,6 +519,18 @@ mod tests {
             r#"facelatch_camera_up{camera="front"} 1"#,
             r#"facelatch_camera_frames_total{camera="front",frame_use="dropped"} 4"#,
             r#"facelatch_events_total{type="unknown_face"} 1"#,
+            r#"facelatch_decisions_total{event_type="denied",reason="ambiguous_top2"} 1"#,
+            r#"facelatch_decisions_total{event_type="granted",reason="none"} 1"#,
+            r#"facelatch_decision_seconds_bucket{le="0.25"} 0"#,
+            r#"facelatch_decision_seconds_bucket{le="0.5"} 2"#,
+            r#"facelatch_relay_seconds_bucket{le="0.05"} 1"#,
+            r#"facelatch_commands_refused_total{kind="expired"} 1"#,
+            r#"facelatch_door_reports_total{report="forced_open"} 1"#,
+            r#"facelatch_clock_quality{quality="rtc"} 1"#,
+            r#"facelatch_clock_quality{quality="unsynced"} 0"#,
+            "facelatch_event_streams 1",
+            "facelatch_event_streams_dropped_total 1",
+            r#"facelatch_key_faults_total{fault="near_miss"} 1"#,
             "facelatch_mqtt_connected 1",
             "facelatch_mqtt_waiting 2",
             r#"facelatch_mqtt_messages_total{fate="published"} 5"#,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::access::event::Event;
 use crate::face::comparison::Score;
 use crate::face::detection::Detection;
 use crate::face::liveness::Cue;
@@ -209,6 +210,22 @@ impl From<&Finding> for CueAnswer {
         let Finding { cue, score, limit, pass } = *finding;
         Self { name: cue, score: score.is_finite().then_some(score), limit, pass }
     }
+}
+
+/// A page of the event log, and what the log holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventsAnswer {
+    /// Oldest first; each by the schema of events that MQTT publishes as well.
+    #[schema(value_type = Vec<Object>)]
+    pub events: Vec<Event>,
+    /// Number of the oldest event in the log; one above `newest_seq` when it is empty.
+    pub oldest_seq: u64,
+    /// Number that was given last; 0 before the first event.
+    pub newest_seq: u64,
+    /// Events that the log has dropped since it was made, because it was full or by retention.
+    pub dropped: u64,
+    /// `after_seq` of the next page.
+    pub next_after_seq: u64,
 }
 
 /// An API key without the key itself.

@@ -4,12 +4,13 @@
 //! the daemon's local socket has passed the file's permissions, which are the administrator's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use hyper::HeaderMap;
 
 use crate::config::MetricsAccess;
 use crate::roster::Roster;
-use crate::store::Scope;
+use crate::store::{KeyRecord, Scope};
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::path::Access;
 use crate::web::server::Caller;
@@ -17,24 +18,54 @@ use crate::web::server::Caller;
 /// The header that carries the key.
 pub const KEY_HEADER: &str = "x-api-key";
 
+/// In whose name a request is answered.
+#[derive(Clone, Debug)]
+pub enum Holder {
+    /// Nobody's: the endpoint is open.
+    Anyone,
+    /// The administrator's, on this machine.
+    LocalSocket,
+    /// That of a key.
+    Key(Arc<KeyRecord>),
+}
+
+impl Holder {
+    /// Whether everything is allowed.
+    pub fn is_admin(&self) -> bool {
+        match self {
+            Self::Anyone => false,
+            Self::LocalSocket => true,
+            Self::Key(record) => record.scopes.contains(&Scope::Admin),
+        }
+    }
+
+    /// Whether what was allowed at the beginning still is: the key has not been revoked.
+    pub fn is_valid(&self, roster: &Roster) -> bool {
+        match self {
+            Self::Anyone | Self::LocalSocket => true,
+            Self::Key(record) => roster.keys().iter().any(|own| own.id == record.id),
+        }
+    }
+}
+
 /// Checks that `caller` may use an endpoint that demands `access`.
 pub fn authorise(
     roster: &Roster,
     headers: &HeaderMap,
     caller: Caller,
     access: Access,
-) -> Result<(), ApiError> {
-    let Access::AnyOf(accepted) = access else { return Ok(()) };
+) -> Result<Holder, ApiError> {
     if caller == Caller::LocalSocket {
-        return Ok(());
+        return Ok(Holder::LocalSocket);
     }
+    let Access::AnyOf(accepted) = access else { return Ok(Holder::Anyone) };
     let presented = headers.get(KEY_HEADER).filter(|value| !value.is_empty());
     let presented = presented.ok_or_else(|| ApiError::new(ErrorCode::ApiKeyNotPresent))?;
     let record = presented.to_str().ok().and_then(|key| roster.authenticate(key));
     let record = record.ok_or_else(|| ApiError::new(ErrorCode::ApiKeyNotValid))?;
     let suffices = |scope: &Scope| *scope == Scope::Admin || accepted.contains(scope);
     if record.scopes.iter().any(suffices) {
-        Ok(())
+        Ok(Holder::Key(Arc::new(record)))
     } else {
         Err(ApiError::new(ErrorCode::Forbidden))
     }

@@ -8,12 +8,15 @@ use crate::web::body;
 use crate::web::error::ApiError;
 use crate::web::faces::{LivenessDemand, Posted, Seen};
 use crate::web::forms::{CompareForm, least_score};
+use crate::web::oracle::{Precision, is_near_miss};
 use crate::web::reply;
 use crate::web::service::{Admitted, Service};
 use crate::web::threshold::Threshold;
 
 /// `POST /compare`
 pub async fn compare(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
+    service.admit_probe(request)?;
+    let precision = Precision::of(&request.holder);
     let form: CompareForm = body::read(&request.body)?;
     let models = service.models()?;
     let liveness = LivenessDemand::new(form.check_liveness, models.has_liveness);
@@ -21,7 +24,7 @@ pub async fn compare(service: &Service, request: &Admitted) -> Result<Response<B
         Posted { field: "face_base_64", text: form.face_base_64 },
         Posted { field: "ref_face_base_64", text: form.ref_face_base_64 },
     ];
-    let least = least_score(form.min_similarity_score, form.min_score);
+    let least = precision.least(least_score(form.min_similarity_score, form.min_score));
     let map = models.score_map.clone();
     let cosine = service
         .recognise(move |recognizer| {
@@ -36,7 +39,9 @@ pub async fn compare(service: &Service, request: &Admitted) -> Result<Response<B
         })
         .await?;
     let score = models.score_map.score(cosine);
-    reply::ok(&CompareAnswer { is_match: score >= least, similarity_score: score.value() })
+    service.note_near_misses(request, u32::from(is_near_miss(score, least)));
+    let similarity_score = precision.shown(score.value());
+    reply::ok(&CompareAnswer { is_match: score >= least, similarity_score })
 }
 
 fn compared(recognizer: &mut Recognizer, probe: &Seen, reference: &Seen) -> Result<f32, ApiError> {

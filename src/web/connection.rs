@@ -13,7 +13,7 @@ use std::{
     task::Poll,
 };
 
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::shutdown::StopSignal;
 use crate::telemetry::Metrics;
 use crate::web::guarded::{GuardedStream, Progress};
+use crate::web::reply::ReplyBody;
 use crate::web::server::{BadRequest, Caller, Handler, Limits, TimedOut};
 
 /// The budget of bodies is counted in steps of this many bytes, because a semaphore counts to
@@ -71,7 +72,15 @@ where
         Arc::clone(&progress),
     );
     let limits = &shared.limits;
-    let service = service_fn(|request| answer(&shared, &progress, caller, request));
+    let until = stop.clone();
+    let service = service_fn(|request| {
+        let stop = until.clone();
+        let (shared, progress) = (&shared, &progress);
+        async move {
+            let answer = answer(shared, progress, caller, request).await;
+            Ok::<_, Infallible>(answer.map(|body| body.until(stop)))
+        }
+    });
     let connection = http1::Builder::new()
         // The guarded stream has deadlines of its own, which hyper's single one cannot express.
         .header_read_timeout(None)
@@ -105,15 +114,21 @@ async fn answer<H: Handler>(
     progress: &Progress,
     caller: Caller,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Response<ReplyBody> {
     let (head, body) = request.into_parts();
     let time_max = shared.limits.request_time_max * shared.handler.time_factor(&head);
     let deadline = progress.request_begins() + time_max;
-    let response = match read_body(body, shared, deadline).await {
+    match read_body(body, shared, deadline).await {
         Ok((body, budget)) => {
-            let response = handle(&shared.handler, head, body, caller, deadline).await;
+            let mut response = handle(&shared.handler, head, body, caller, deadline).await;
             drop(budget);
-            progress.answered();
+            if response.body().complete().is_none() {
+                // The request goes on until the client leaves: neither its own deadline nor that
+                // of an idle connection is for it. Nothing comes after it.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            } else {
+                progress.answered();
+            }
             response
         }
         Err(fault) => {
@@ -126,10 +141,9 @@ async fn answer<H: Handler>(
             };
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             progress.answered_early();
-            response
+            response.map(ReplyBody::from)
         }
-    };
-    Ok(response.map(Full::new))
+    }
 }
 
 async fn handle<H: Handler>(
@@ -138,14 +152,14 @@ async fn handle<H: Handler>(
     body: Bytes,
     caller: Caller,
     deadline: Instant,
-) -> Response<Bytes> {
+) -> Response<ReplyBody> {
     let request = Request::from_parts(head.clone(), body);
     // The call itself may panic as well as the future that it returns.
     let work = caught(async { handler.handle(request, caller).await });
     match timeout_at(deadline, work).await {
         Ok(Some(response)) => response,
-        Ok(None) => handler.failed(&head),
-        Err(_) => handler.timed_out(&head, TimedOut::Handling),
+        Ok(None) => handler.failed(&head).map(ReplyBody::from),
+        Err(_) => handler.timed_out(&head, TimedOut::Handling).map(ReplyBody::from),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The cause that only an administrator may see goes to the log where the error is made.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use hyper::{
     Response, StatusCode,
@@ -165,12 +165,20 @@ pub struct ApiError {
     detail: String,
     metadata: BTreeMap<String, String>,
     allow: Option<HeaderValue>,
+    /// Instead of the usual time of the code.
+    retry_after_s: Option<u64>,
 }
 
 impl ApiError {
     /// An error without metadata. For `UnprocessableContent` use [`ApiError::invalid`].
     pub fn new(code: ErrorCode) -> Self {
-        Self { code, detail: String::new(), metadata: BTreeMap::new(), allow: None }
+        Self {
+            code,
+            detail: String::new(),
+            metadata: BTreeMap::new(),
+            allow: None,
+            retry_after_s: None,
+        }
     }
 
     /// `ERR_UNPROCESSABLE_CONTENT`: which field, and what is wrong with it.
@@ -189,6 +197,12 @@ impl ApiError {
             allow: HeaderValue::from_str(allowed).ok(),
             ..Self::new(ErrorCode::MethodNotAllowed)
         }
+    }
+
+    /// `ERR_TOO_MANY_REQUESTS` with the time after which the caller may try again.
+    pub fn too_many(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self { retry_after_s: Some(seconds.max(1)), ..Self::new(ErrorCode::TooManyRequests) }
     }
 
     /// The service failed in a way that the caller cannot change; `cause` goes to the log only.
@@ -226,8 +240,8 @@ impl ApiError {
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = reply::json_or_empty_object(status, &self.body());
         let retry_after = match self.code {
-            ErrorCode::TooManyRequests => Some(RETRY_AFTER_BUSY_S),
-            ErrorCode::DatabaseError => Some(RETRY_AFTER_STORE_S),
+            ErrorCode::TooManyRequests => self.retry_after_s.or(Some(RETRY_AFTER_BUSY_S.into())),
+            ErrorCode::DatabaseError => Some(RETRY_AFTER_STORE_S.into()),
             _ => None,
         };
         if let Some(seconds) = retry_after {

@@ -21,6 +21,7 @@ use utoipa::openapi::{
 
 use crate::web::auth::KEY_HEADER;
 use crate::web::error::ErrorBody;
+use crate::web::explain::ExplainAnswer;
 use crate::web::operations;
 use crate::web::operations::{Answer, Description, Field};
 use crate::web::path::{Access, Path, ROUTES, Route};
@@ -85,6 +86,10 @@ fn operation(route: &Route) -> Operation {
     if matches!(route.path, Path::DocsAsset | Path::RapiDocAsset) {
         let asset = Field { name: "asset", text: "File name.", required: true, kind: Type::String };
         operation = operation.parameter(parameter(&asset, ParameterIn::Path));
+    }
+    if matches!(route.path, Path::Event | Path::EventExplain) {
+        let id = Field { name: "id", text: "The event's id.", required: true, kind: Type::String };
+        operation = operation.parameter(parameter(&id, ParameterIn::Path));
     }
     if let Some(form) = about.form {
         let content = ContentBuilder::new().schema(Some(reference(form))).build();
@@ -203,6 +208,8 @@ fn with_answers(builder: ComponentsBuilder) -> ComponentsBuilder {
     let builder = with::<answers::CompareAnswer>(builder);
     let builder = with::<answers::LivenessAnswer>(builder);
     let builder = with::<answers::KeyAnswer>(builder);
+    let builder = with::<answers::EventsAnswer>(builder);
+    let builder = with::<ExplainAnswer>(builder);
     let builder = with::<answers::HealthAnswer>(builder);
     with::<answers::ReadyAnswer>(builder)
 }

@@ -79,6 +79,17 @@ static PAGE: [Field; 5] = [
     optional("images", "Whether to send the stored pictures; false when absent.", Type::Boolean),
 ];
 
+static EVENTS: [Field; 2] = [
+    optional("after_seq", "Only events with a greater number; 0 when absent.", Type::Integer),
+    optional("limit", "Most events to list; 100 when absent, at most 1000.", Type::Integer),
+];
+static RESUME: [Field; 1] = [optional(
+    "after_seq",
+    "Begin after this number; only what happens from now on when absent. The header \
+     `Last-Event-ID` goes before it.",
+    Type::Integer,
+)];
+
 /// The word for a scope.
 pub const fn scope_name(scope: Scope) -> &'static str {
     match scope {
@@ -107,6 +118,10 @@ pub fn describe(route: &Route) -> Description {
         | Endpoint::Compare
         | Endpoint::CheckLiveness => recognition(route.endpoint),
         Endpoint::ListKeys | Endpoint::AddKey | Endpoint::RevokeKey => key(route.endpoint),
+        Endpoint::ListEvents
+        | Endpoint::StreamEvents
+        | Endpoint::ReadEvent
+        | Endpoint::ExplainEvent => event(route.endpoint),
         Endpoint::Health | Endpoint::Ready | Endpoint::Metrics | Endpoint::OpenApi => {
             service(route.endpoint)
         }
@@ -296,6 +311,42 @@ fn key(endpoint: Endpoint) -> Description {
             answer,
             errors: vec![UnprocessableContent, NotFound, DatabaseError],
             ..base("revokeKey", "Revoke an API key")
+        },
+    }
+}
+
+fn event(endpoint: Endpoint) -> Description {
+    use ErrorCode::{DatabaseError, NotFound, UnprocessableContent};
+    let base = |id, summary| Description { extension: true, ..plain(id, "Events", summary) };
+    let of_one = vec![UnprocessableContent, NotFound, DatabaseError];
+    match endpoint {
+        Endpoint::ListEvents => Description {
+            text: "Oldest first. Numbers have no gaps: where one is missing, or `after_seq` is \
+                   below `oldest_seq` - 1, events have left the log.",
+            query: &EVENTS,
+            answer: Answer::Object("EventsAnswer"),
+            errors: vec![UnprocessableContent, DatabaseError],
+            ..base("listEvents", "List events")
+        },
+        Endpoint::StreamEvents => Description {
+            text: "Server-sent events: `id` is the number, `event` the type, `data` the event. \
+                   At most 8 streams at one time; the ninth is `ERR_TOO_MANY_REQUESTS`.",
+            query: &RESUME,
+            answer: Answer::Text("text/event-stream"),
+            errors: vec![UnprocessableContent, DatabaseError],
+            ..base("streamEvents", "Follow events")
+        },
+        Endpoint::ReadEvent => Description {
+            text: "By the schema of events that MQTT publishes as well.",
+            errors: of_one,
+            ..base("readEvent", "Read an event")
+        },
+        _ => Description {
+            text: "Every condition of the decision with what was measured and what was asked for, \
+                   and in a sentence what would have changed the outcome.",
+            answer: Answer::Object("ExplainAnswer"),
+            errors: of_one,
+            ..base("explainEvent", "Why an event came out as it did")
         },
     }
 }

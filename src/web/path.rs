@@ -18,6 +18,10 @@ pub enum Path {
     Compare,
     Liveness,
     Keys,
+    Events,
+    EventStream,
+    Event,
+    EventExplain,
     Health,
     Ready,
     Metrics,
@@ -32,7 +36,7 @@ pub enum Path {
 
 impl Path {
     /// Every path.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::Collection,
         Self::Collections,
         Self::Person,
@@ -42,6 +46,10 @@ impl Path {
         Self::Compare,
         Self::Liveness,
         Self::Keys,
+        Self::Events,
+        Self::EventStream,
+        Self::Event,
+        Self::EventExplain,
         Self::Health,
         Self::Ready,
         Self::Metrics,
@@ -62,7 +70,24 @@ impl Path {
             Some(("docs", _)) => Some(Self::DocsAsset),
             Some(("rapidoc", "")) => Some(Self::RapiDoc),
             Some(("rapidoc", _)) => Some(Self::RapiDocAsset),
+            Some(("events", of_event)) => Self::decode_event(of_event),
             _ => Self::ALL.into_iter().find(exact),
+        }
+    }
+
+    /// The `{id}` of a path below `/events/`.
+    pub fn event_id(url_path: &str) -> Option<&str> {
+        let of_event = url_path.trim_start_matches('/').strip_prefix("events/")?;
+        of_event.split('/').next().filter(|id| !id.is_empty())
+    }
+
+    /// What follows `/events/`. No id is `stream`: ids are 26 letters and digits.
+    fn decode_event(of_event: &str) -> Option<Self> {
+        match of_event.split_once('/') {
+            None if of_event == "stream" => Some(Self::EventStream),
+            None if !of_event.is_empty() => Some(Self::Event),
+            Some((id, "explain")) if !id.is_empty() => Some(Self::EventExplain),
+            _ => None,
         }
     }
 
@@ -78,6 +103,10 @@ impl Path {
             Self::Compare => "/compare",
             Self::Liveness => "/liveness",
             Self::Keys => "/keys",
+            Self::Events => "/events",
+            Self::EventStream => "/events/stream",
+            Self::Event => "/events/{id}",
+            Self::EventExplain => "/events/{id}/explain",
             Self::Health => "/health",
             Self::Ready => "/ready",
             Self::Metrics => "/metrics",
@@ -110,6 +139,10 @@ pub enum Endpoint {
     ListKeys,
     AddKey,
     RevokeKey,
+    ListEvents,
+    StreamEvents,
+    ReadEvent,
+    ExplainEvent,
     Health,
     Ready,
     Metrics,
@@ -144,12 +177,13 @@ pub struct Route {
 const SEARCH: Access = Access::AnyOf(&[Scope::Search]);
 const ENROL: Access = Access::AnyOf(&[Scope::Enrol]);
 const SEARCH_OR_ENROL: Access = Access::AnyOf(&[Scope::Search, Scope::Enrol]);
+const EVENTS: Access = Access::AnyOf(&[Scope::Events]);
 const ADMIN: Access = Access::AnyOf(&[Scope::Admin]);
 
 /// Every route. A search key learns which collections there are, but reads people only as results
 /// of a search.
 #[rustfmt::skip]
-pub static ROUTES: [Route; 24] = [
+pub static ROUTES: [Route; 28] = [
     route(Path::Collection, Method::POST, Endpoint::CreateCollection, ENROL),
     route(Path::Collection, Method::DELETE, Endpoint::DeleteCollection, ENROL),
     route(Path::Collection, Method::GET, Endpoint::ReadCollection, SEARCH_OR_ENROL),
@@ -166,6 +200,10 @@ pub static ROUTES: [Route; 24] = [
     route(Path::Keys, Method::GET, Endpoint::ListKeys, ADMIN),
     route(Path::Keys, Method::POST, Endpoint::AddKey, ADMIN),
     route(Path::Keys, Method::DELETE, Endpoint::RevokeKey, ADMIN),
+    route(Path::Events, Method::GET, Endpoint::ListEvents, EVENTS),
+    route(Path::EventStream, Method::GET, Endpoint::StreamEvents, EVENTS),
+    route(Path::Event, Method::GET, Endpoint::ReadEvent, EVENTS),
+    route(Path::EventExplain, Method::GET, Endpoint::ExplainEvent, EVENTS),
     route(Path::Health, Method::GET, Endpoint::Health, Access::Open),
     route(Path::Ready, Method::GET, Endpoint::Ready, Access::Open),
     route(Path::Metrics, Method::GET, Endpoint::Metrics, Access::Metrics),
@@ -215,6 +253,16 @@ mod tests {
             ("/compare", Some(Path::Compare)),
             ("/liveness", Some(Path::Liveness)),
             ("/keys", Some(Path::Keys)),
+            ("/events", Some(Path::Events)),
+            ("/events/stream", Some(Path::EventStream)),
+            ("//events/01JDC4", Some(Path::Event)),
+            ("/events/01JDC4/explain", Some(Path::EventExplain)),
+            ("/events/stream/explain", Some(Path::EventExplain)),
+            ("/events/", None),
+            ("/events//explain", None),
+            ("/events/01JDC4/", None),
+            ("/events/01JDC4/other", None),
+            ("/events/01JDC4/explain/", None),
             ("/health", Some(Path::Health)),
             ("/ready", Some(Path::Ready)),
             ("/metrics", Some(Path::Metrics)),

@@ -19,6 +19,7 @@ use crate::web::body;
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::faces::{LivenessDemand, Posted, Seen};
 use crate::web::forms::{PersonForm, PersonKeyForm, least_score, person_id_of};
+use crate::web::oracle::Precision;
 use crate::web::reply;
 use crate::web::service::{Admitted, Service, collection_name};
 use crate::web::stored_images;
@@ -74,6 +75,7 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
     let liveness = LivenessDemand::new(form.check_liveness, models.has_liveness);
     let storage = FaceStorageType::from(form.face_storage_type);
     let posted = Posted { field: "face_base_64", text: std::mem::take(&mut form.face_base_64) };
+    let precision = Precision::of(&request.holder);
     let face = service
         .recognise(move |recognizer| {
             let seen = Seen::new(recognizer, &posted)?;
@@ -85,8 +87,11 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
             PreparedFace::new(recognizer, seen, storage)
         })
         .await?;
-    let answer =
-        service.blocking(move |roster| enrol(roster, &collection, form, face, &map)).await?;
+    let answer = service
+        .blocking(move |roster| {
+            enrol(roster, &collection, form, face, ScoreScale { map: &map, precision })
+        })
+        .await?;
     tracing::info!(collection = answer.collection_name, "person enrolled");
     reply::ok(&answer)
 }
@@ -102,9 +107,9 @@ fn enrol(
     collection: &CollectionName,
     form: PersonForm,
     face: PreparedFace,
-    map: &ScoreMap,
+    scale: ScoreScale<'_>,
 ) -> Result<PersonAnswer, ApiError> {
-    let threshold = Threshold { map, least: form.duplicate_check_min_similarity };
+    let threshold = Threshold { map: scale.map, least: form.duplicate_check_min_similarity };
     let mode = if form.add_face { EnrolmentMode::AddFace } else { EnrolmentMode::Replace };
     let enrolment = Enrolment {
         id: form.person_id,
@@ -114,7 +119,7 @@ fn enrol(
         image: PreparedFace::image_change(&face.kept),
         template: face.template,
         eye_ratio: face.eye_ratio,
-        same_face_min: Some(same_face_min(map)),
+        same_face_min: Some(same_face_min(scale.map)),
         mode,
     };
     let person = if form.check_duplicates {
@@ -122,17 +127,25 @@ fn enrol(
     } else {
         roster.enrol(collection, vec![enrolment]).map(|mut stored| stored.swap_remove(0))
     };
-    let person = person.map_err(|error| refusal(error, map))?;
+    let person = person.map_err(|error| refusal(error, scale))?;
     let kept = Some(base64_image::encode(&face.kept));
     Ok(PersonAnswer::new(&person, collection.as_str(), kept))
 }
 
+/// How cosines become the scores that a caller sees.
+#[derive(Clone, Copy)]
+struct ScoreScale<'a> {
+    map: &'a ScoreMap,
+    precision: Precision,
+}
+
 /// A duplicate is answered with who it is and how similar.
-fn refusal(error: RosterError, map: &ScoreMap) -> ApiError {
+fn refusal(error: RosterError, scale: ScoreScale<'_>) -> ApiError {
     let RosterError::Duplicate(candidate) = error else { return error.into() };
+    let score = scale.precision.shown(scale.map.score(candidate.cosine).value());
     ApiError::new(ErrorCode::AlreadyExists)
         .with("person_id", candidate.person.id.as_str())
-        .with("similarity_score", map.score(candidate.cosine).value().to_string())
+        .with("similarity_score", score.to_string())
 }
 
 /// `GET /person`

@@ -52,6 +52,17 @@ impl Query {
         }
     }
 
+    /// A whole number that need not fit into memory; absent or empty means none.
+    pub fn count(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        match self.text(name) {
+            None | Some("") => Ok(None),
+            Some(text) => {
+                let number = text.parse().map(Some);
+                number.map_err(|_| ApiError::invalid(name, "expected a whole number from 0"))
+            }
+        }
+    }
+
     /// `true` or `false`; absent or empty means false.
     pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.text(name) {

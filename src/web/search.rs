@@ -21,6 +21,7 @@ use crate::web::body;
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::faces::{LivenessDemand, Posted, Seen};
 use crate::web::forms::{FaceSearchForm, MultiFaceSearchForm, least_score};
+use crate::web::oracle::{Precision, is_near_miss, near_floor};
 use crate::web::reply;
 use crate::web::service::{Admitted, Service};
 use crate::web::stored_images;
@@ -29,15 +30,17 @@ use crate::web::threshold::Threshold;
 
 /// `POST /face-search`
 pub async fn one_face(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
+    service.admit_probe(request)?;
+    let precision = Precision::of(&request.holder);
     let form: FaceSearchForm = body::read(&request.body)?;
     let (collection, gallery) = searched(service, &form.collection_name)?;
     let models = service.models()?;
     let map = models.score_map.clone();
-    let least = least_score(form.min_similarity_score, form.min_score);
+    let least = precision.least(least_score(form.min_similarity_score, form.min_score));
     let liveness = LivenessDemand::new(form.check_liveness, models.has_liveness);
     let posted = Posted { field: "face_base_64", text: form.face_base_64 };
     let results_max = form.max_results;
-    let matches = service
+    let (matches, near_miss) = service
         .recognise(move |recognizer| {
             let seen = Seen::new(recognizer, &posted)?;
             let threshold = Threshold { map: &map, least };
@@ -45,11 +48,14 @@ pub async fn one_face(service: &Service, request: &Admitted) -> Result<Response<
                 own_eyes(recognizer, &seen, &gallery, threshold.at_least_usual())
             })?;
             let template = seen.template(recognizer, seen.main_face())?;
-            let options = SearchOptions { cosine_min: threshold.cosine_min(), results_max };
-            Ok(ranked(gallery.search(&template, options), threshold))
+            let options = SearchOptions { cosine_min: near_cosine_min(threshold), results_max };
+            let candidates = gallery.search(&template, options);
+            let near_miss = missed_closely(&candidates, threshold);
+            Ok((ranked(candidates, threshold), near_miss))
         })
         .await?;
-    reply::ok(&with_images(service, collection, matches).await?)
+    service.note_near_misses(request, u32::from(near_miss));
+    reply::ok(&with_images(service, collection, matches, precision).await?)
 }
 
 /// `POST /multi-face-search`
@@ -57,6 +63,8 @@ pub async fn every_face(
     service: &Service,
     request: &Admitted,
 ) -> Result<Response<Bytes>, ApiError> {
+    service.admit_probe(request)?;
+    let precision = Precision::of(&request.holder);
     let form: MultiFaceSearchForm = body::read(&request.body)?;
     if form.check_liveness {
         let detail = "liveness is not tested here; leave the field out, or use /face-search";
@@ -64,14 +72,16 @@ pub async fn every_face(
     }
     let (collection, gallery) = searched(service, &form.collection_name)?;
     let map = service.models()?.score_map.clone();
-    let least = least_score(form.min_similarity_score, form.min_score);
+    let least = precision.least(least_score(form.min_similarity_score, form.min_score));
     let posted = Posted { field: "multi_face_img_base_64", text: form.multi_face_img_base_64 };
     let found = service
         .recognise(move |recognizer| {
             search_every_face(recognizer, &posted, &gallery, Threshold { map: &map, least })
         })
         .await?;
-    reply::ok(&multi_face_answer(service, collection, found).await?)
+    let near_misses = found.iter().filter(|found| found.near_miss).count();
+    service.note_near_misses(request, u32::try_from(near_misses).unwrap_or(u32::MAX));
+    reply::ok(&multi_face_answer(service, collection, found, precision).await?)
 }
 
 /// A person above the threshold.
@@ -84,6 +94,19 @@ struct Match {
 struct FoundFace {
     face: Detection,
     outcome: Result<Match, Vec<u8>>,
+    near_miss: bool,
+}
+
+/// As [`Threshold::cosine_min`], but so low that near misses are candidates as well; [`ranked`]
+/// leaves them out again.
+fn near_cosine_min(threshold: Threshold<'_>) -> f32 {
+    Threshold { least: near_floor(threshold.least), ..threshold }.cosine_min()
+}
+
+/// Whether the best candidate is close below the threshold.
+fn missed_closely(candidates: &[Candidate], threshold: Threshold<'_>) -> bool {
+    let best = candidates.first().map(|candidate| threshold.map.score(candidate.cosine));
+    best.is_some_and(|best| is_near_miss(best, threshold.least))
 }
 
 fn searched(service: &Service, name: &str) -> Result<(CollectionName, Arc<Gallery>), ApiError> {
@@ -131,10 +154,11 @@ fn search_every_face(
     let seen = Seen::new(recognizer, posted)?;
     let templates: Result<Vec<_>, _> =
         seen.faces.iter().map(|face| seen.template(recognizer, face)).collect();
-    let options = SearchOptions { cosine_min: threshold.cosine_min(), results_max: 1 };
+    let options = SearchOptions { cosine_min: near_cosine_min(threshold), results_max: 1 };
     let candidates = gallery.search_many(&templates?, options);
     let found = seen.faces.iter().zip(candidates).map(|(face, candidates)| FoundFace {
         face: *face,
+        near_miss: missed_closely(&candidates, threshold),
         outcome: ranked(candidates, threshold)
             .into_iter()
             .next()
@@ -147,12 +171,16 @@ async fn multi_face_answer(
     service: &Service,
     collection: CollectionName,
     found: Vec<FoundFace>,
+    precision: Precision,
 ) -> Result<MultiFaceSearchAnswer, ApiError> {
     let mut faces = Vec::new();
     let mut matches = Vec::new();
     let mut thumbnails = Vec::new();
-    for FoundFace { face, outcome } in found {
-        faces.push(FaceAnswer::new(&face, outcome.as_ref().ok().map(|m| (&m.person.id, m.score))));
+    for FoundFace { face, outcome, .. } in found {
+        let matched = outcome.as_ref().ok().map(|m| (&m.person.id, m.score));
+        let answer = FaceAnswer::new(&face, matched);
+        let similarity_score = answer.similarity_score.map(|score| precision.shown(score));
+        faces.push(FaceAnswer { similarity_score, ..answer });
         match outcome {
             Ok(matched) => matches.push(matched),
             Err(thumbnail) => thumbnails.push(base64_image::encode(&thumbnail)),
@@ -160,7 +188,7 @@ async fn multi_face_answer(
     }
     matches.sort_by(|a, b| b.score.value().total_cmp(&a.score.value()));
     Ok(MultiFaceSearchAnswer {
-        person_search_results: with_images(service, collection, matches).await?,
+        person_search_results: with_images(service, collection, matches, precision).await?,
         unrecognized_face_thumbnails_base_64: thumbnails,
         faces,
     })
@@ -171,6 +199,7 @@ async fn with_images(
     service: &Service,
     collection: CollectionName,
     matches: Vec<Match>,
+    precision: Precision,
 ) -> Result<Vec<MatchAnswer>, ApiError> {
     let wanted = matches
         .iter()
@@ -181,7 +210,7 @@ async fn with_images(
         metadata: matched.person.metadata.clone(),
         person_id: matched.person.id.to_string(),
         person_name: matched.person.name.clone(),
-        similarity_score: matched.score.value(),
+        similarity_score: precision.shown(matched.score.value()),
     });
     Ok(answers.collect())
 }

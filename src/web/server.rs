@@ -13,6 +13,7 @@
 //! | time of a head | `head_time_max` | closed |
 //! | time between two pieces of a body | `body_stall_max` | `timed_out`, then closed |
 //! | time of a request | `http.request_timeout` | `timed_out` |
+//! | time of a stream of events | none; [`crate::web::stream`] bounds their number | |
 //! | time a client does not read its answer | `write_stall_max` | closed |
 //! | time of a TLS handshake | `handshake_time_max` | closed |
 //!
@@ -47,6 +48,7 @@ use crate::telemetry::{ConnectionFault, Metrics};
 use crate::web::connection::{Shared, body_budget, serve};
 use crate::web::guarded::encode_last;
 use crate::web::local_socket::{LocalSocket, LocalSocketError};
+use crate::web::reply::ReplyBody;
 use crate::web::tls::{self, TlsError, TlsIdentity};
 
 /// Connections of the command line at one time. They are counted apart, so that load from the
@@ -102,8 +104,13 @@ pub type Reply = Response<Bytes>;
 /// Answers requests. Every answer has a body; an error without one would be taken for hyper's own
 /// and replaced by `bad_request`.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers a complete request. Dropped, at an await, when the client leaves or time is up.
-    fn handle(&self, request: Request<Bytes>, from: Caller) -> impl Future<Output = Reply> + Send;
+    /// Answers a complete request. Dropped, at an await, when the client leaves or time is up; a
+    /// body that is still being made afterwards has no time limit.
+    fn handle(
+        &self,
+        request: Request<Bytes>,
+        from: Caller,
+    ) -> impl Future<Output = Response<ReplyBody>> + Send;
 
     /// How many times the usual time a request may take; work that grows with its body says more
     /// than 1.
@@ -469,9 +476,9 @@ mod tests {
     }
 
     impl Handler for Echo {
-        async fn handle(&self, request: Request<Bytes>, caller: Caller) -> Response<Bytes> {
+        async fn handle(&self, request: Request<Bytes>, caller: Caller) -> Response<ReplyBody> {
             self.callers.lock().unwrap().push(caller);
-            match request.uri().path() {
+            let response = match request.uri().path() {
                 "/wait" => {
                     self.entered.notify_one();
                     self.release.notified().await;
@@ -480,7 +487,8 @@ mod tests {
                 "/panic" => panic!("on purpose"),
                 "/large" => Response::new(Bytes::from(vec![b'x'; 32 << 20])),
                 path => json(200, &format!("{path} {}", request.body().len())),
-            }
+            };
+            response.map(ReplyBody::from)
         }
 
         fn too_large(&self, head: &Parts) -> Response<Bytes> {

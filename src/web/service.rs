@@ -10,9 +10,10 @@
 
 use std::sync::Arc;
 
-use hyper::{Request, Response, body::Bytes};
+use hyper::{HeaderMap, Request, Response, body::Bytes};
 use tokio::task;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::MetricsAccess;
 use crate::gallery::Gallery;
 use crate::gallery::names::CollectionName;
@@ -23,19 +24,26 @@ use crate::recognition::pool::{Lane, PoolError, RecognizerPool};
 use crate::roster::Roster;
 use crate::telemetry::{Metrics, PoolFault, Stage};
 use crate::web::auth;
+use crate::web::auth::Holder;
 use crate::web::bulk;
 use crate::web::collections;
 use crate::web::compare;
 use crate::web::error::{ApiError, ErrorCode};
+use crate::web::events;
+use crate::web::events::EventLog;
 use crate::web::keys;
 use crate::web::liveness;
 use crate::web::openapi;
+use crate::web::oracle::NearMisses;
 use crate::web::path;
 use crate::web::path::{Access, Endpoint, Path};
 use crate::web::persons;
 use crate::web::query::Query;
+use crate::web::reply::ReplyBody;
 use crate::web::search;
 use crate::web::server::Caller;
+use crate::web::stream;
+use crate::web::stream::Pace;
 use crate::web::system;
 
 /// What answers with recognition.
@@ -132,6 +140,10 @@ pub struct ServiceOptions {
     pub metrics_access: MetricsAccess,
     /// What `/ready` says of cameras and broker.
     pub status: Arc<dyn Status>,
+    /// What `/events` shows.
+    pub events: EventLog,
+    /// Times of the streams of events.
+    pub stream_pace: Pace,
 }
 
 /// The HTTP service without its server. One for all connections, behind an `Arc`.
@@ -141,10 +153,17 @@ pub struct Service {
     workers: Result<Workers, String>,
     options: ServiceOptions,
     openapi: Bytes,
+    near_misses: NearMisses,
 }
 
-/// The body and query of a request whose caller has been let in.
+/// A request whose caller has been let in.
 pub struct Admitted {
+    /// In whose name it comes.
+    pub holder: Holder,
+    /// The path of its URL, for the parts of it that are data.
+    pub url_path: String,
+    /// Its headers.
+    pub headers: HeaderMap,
     /// The complete body.
     pub body: Bytes,
     /// The decoded query.
@@ -158,7 +177,8 @@ impl Service {
             Recognition::Ready(pool) => Ok(Workers { pool, metrics: Arc::clone(&options.metrics) }),
             Recognition::Unavailable { reason } => Err(reason),
         };
-        Self { roster, workers, options, openapi: openapi::document().into() }
+        let openapi = openapi::document().into();
+        Self { roster, workers, options, openapi, near_misses: NearMisses::default() }
     }
 
     /// Answers one request, whose body is complete and within the server's limit.
@@ -166,7 +186,7 @@ impl Service {
         &self,
         request: Request<Bytes>,
         caller: Caller,
-    ) -> Result<Response<Bytes>, ApiError> {
+    ) -> Result<Response<ReplyBody>, ApiError> {
         let (head, body) = request.into_parts();
         let path = Path::decode(head.uri.path());
         let path = path.ok_or_else(|| ApiError::new(ErrorCode::RouteNotFound))?;
@@ -176,12 +196,17 @@ impl Service {
             Access::Metrics => auth::metrics_access(self.options.metrics_access, caller),
             access => access,
         };
-        auth::authorise(&self.roster, &head.headers, caller, access)?;
+        let holder = auth::authorise(&self.roster, &head.headers, caller, access)?;
         if route.endpoint == Endpoint::Page {
-            return system::page(head.uri.path());
+            return system::page(head.uri.path()).map(whole);
         }
         let query = Query::parse(head.uri.query())?;
-        self.dispatch(route.endpoint, Admitted { body, query }).await
+        let url_path = head.uri.path().to_string();
+        let request = Admitted { holder, url_path, headers: head.headers, body, query };
+        if route.endpoint == Endpoint::StreamEvents {
+            return stream::open(self, &request).await;
+        }
+        self.dispatch(route.endpoint, request).await.map(whole)
     }
 
     async fn dispatch(
@@ -210,13 +235,32 @@ impl Service {
             Endpoint::Ready => system::ready(self),
             Endpoint::Metrics => Ok(system::metrics(self)),
             Endpoint::OpenApi => Ok(system::openapi(self)),
-            Endpoint::Page => Err(ApiError::new(ErrorCode::RouteNotFound)),
+            Endpoint::ListEvents => events::list(self, &request).await,
+            Endpoint::ReadEvent => events::read(self, &request).await,
+            Endpoint::ExplainEvent => events::why(self, &request).await,
+            // Answered before this, because their bodies are not JSON.
+            Endpoint::StreamEvents | Endpoint::Page => Err(ApiError::new(ErrorCode::RouteNotFound)),
         }
     }
 
     /// The people, galleries and keys.
     pub(crate) fn roster(&self) -> &Arc<Roster> {
         &self.roster
+    }
+
+    /// The event log.
+    pub(crate) fn events(&self) -> &EventLog {
+        &self.options.events
+    }
+
+    /// Refuses a search of a key that is throttled.
+    pub(crate) fn admit_probe(&self, request: &Admitted) -> Result<(), ApiError> {
+        self.near_misses.admit(&request.holder, SystemClock.now(), self.metrics())
+    }
+
+    /// Counts the near misses of a search.
+    pub(crate) fn note_near_misses(&self, request: &Admitted, misses: u32) {
+        self.near_misses.note(&request.holder, misses, SystemClock.now(), self.metrics());
     }
 
     /// What the daemon told.
@@ -269,6 +313,10 @@ impl Service {
     pub(crate) fn gallery(&self, name: &CollectionName) -> Result<Arc<Gallery>, ApiError> {
         self.roster.gallery(name).ok_or_else(|| ApiError::new(ErrorCode::NotFound))
     }
+}
+
+fn whole(response: Response<Bytes>) -> Response<ReplyBody> {
+    response.map(ReplyBody::from)
 }
 
 /// A collection's name, or `ERR_INVALID_COLLECTION_NAME`.

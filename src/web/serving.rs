@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
 use hyper::http::request::Parts;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::path::Path;
+use crate::web::reply::ReplyBody;
 use crate::web::server::{BadRequest, Caller, Handler, Reply, TimedOut};
 use crate::web::service::Service;
 
@@ -19,12 +20,12 @@ const UNKNOWN_ROUTE: &str = "unknown";
 const BULK_TIME_FACTOR: u32 = 20;
 
 impl Handler for Service {
-    async fn handle(&self, request: Request<Bytes>, from: Caller) -> Reply {
+    async fn handle(&self, request: Request<Bytes>, from: Caller) -> Response<ReplyBody> {
         let begin = Instant::now();
         let route = route_name(request.uri().path());
         let reply = match self.answer(request, from).await {
             Ok(reply) => reply,
-            Err(error) => error.into_response(),
+            Err(error) => error.into_response().map(ReplyBody::from),
         };
         self.metrics().http_request(route, reply.status().as_u16(), begin.elapsed());
         reply

@@ -17,12 +17,15 @@ use facelatch::picture;
 use facelatch::recognition::pool::{PoolOptions, RecognizerPool};
 use facelatch::recognition::scripted::{self, Face, ScriptedLoader};
 use facelatch::roster::Roster;
+use facelatch::store::feed::EventFeed;
 use facelatch::store::memory::MemoryStore;
 use facelatch::store::{Scope, Store};
 use facelatch::telemetry::Metrics;
 use facelatch::web::base64_image;
+use facelatch::web::events::EventLog;
 use facelatch::web::server::{Caller, Handler};
 use facelatch::web::service::{ComponentStatus, Recognition, Service, ServiceOptions, Status};
+use facelatch::web::stream::Pace;
 use hyper::body::Bytes;
 use hyper::{Request, Response};
 use serde_json::{Value, json};
@@ -71,6 +74,8 @@ impl Answer {
 pub struct Bench {
     pub service: Service,
     pub store: Arc<MemoryStore>,
+    /// Tells the streams of events that the log grew.
+    pub feed: Arc<EventFeed>,
     pub roster: Arc<Roster>,
     pub pool: RecognizerPool,
     pub admin: String,
@@ -89,11 +94,13 @@ impl Status for Up {
     }
 }
 
-pub fn options(metrics_access: MetricsAccess) -> ServiceOptions {
+pub fn options(metrics_access: MetricsAccess, events: EventLog) -> ServiceOptions {
     ServiceOptions {
         metrics: Arc::new(Metrics::new("0.0.0")),
         metrics_access,
         status: Arc::new(Up),
+        events,
+        stream_pace: Pace::default(),
     }
 }
 
@@ -133,9 +140,11 @@ impl Bench {
             Roster::open(port, clock, EmbeddingModelId(model), pool.info().dimension).unwrap();
         let roster = Arc::new(roster);
         let (_, admin) = roster.ensure_admin_key().unwrap().unwrap();
-        let service = Service::new(Arc::clone(&roster), recognition, options(metrics));
+        let feed = Arc::new(EventFeed::new());
+        let events = EventLog::new(Arc::clone(&store) as _, Arc::clone(&feed));
+        let service = Service::new(Arc::clone(&roster), recognition, options(metrics, events));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { service, store, roster, pool, admin, runtime }
+        Self { service, store, feed, roster, pool, admin, runtime }
     }
 
     pub fn key(&self, scopes: &[Scope]) -> String {
@@ -144,7 +153,11 @@ impl Bench {
 
     /// Sends any request.
     pub fn send(&self, request: Request<Bytes>, caller: Caller) -> Answer {
-        Answer::of(self.runtime.block_on(self.service.handle(request, caller)))
+        Answer::of(self.runtime.block_on(async {
+            let (head, body) = self.service.handle(request, caller).await.into_parts();
+            // A stream has no end to wait for; its answer is its head.
+            Response::from_parts(head, body.complete().cloned().unwrap_or_default())
+        }))
     }
 
     /// Sends JSON with the admin key: `"PUT /person"`.

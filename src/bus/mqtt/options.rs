@@ -16,8 +16,11 @@ use rumqttc::{
     },
 };
 use thiserror::Error;
+use zeroize::Zeroizing;
 
+use crate::bus::commands::Pin;
 use crate::bus::wire::OFFLINE;
+use crate::bus::wire::Topic;
 use crate::bus::wire::Topics;
 use crate::config::MqttConfig;
 
@@ -25,10 +28,13 @@ use crate::config::MqttConfig;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Longest time to resolve, connect, agree on TLS and be welcomed, in seconds.
 const CONNECT_TIMEOUT_S: u64 = 10;
-/// Largest message that we take from a broker, in bytes; we subscribe to nothing.
+/// Largest packet that we take from a broker, in bytes: the largest command and its topic with room
+/// to spare. The broker keeps larger ones to itself.
 const INCOMING_BYTES_MAX: u32 = 16 * 1024;
 /// Name of the password among systemd's credentials.
 const PASSWORD_CREDENTIAL: &str = "mqtt.password";
+/// Name of the PIN for remote unlocking among systemd's credentials.
+const PIN_CREDENTIAL: &str = "door.pin";
 
 /// A file that the connection needs cannot be used.
 #[derive(Debug, Error)]
@@ -76,6 +82,8 @@ pub enum Role {
     Device,
     /// A check of the connection, beside a running daemon.
     Probe,
+    /// Takes back what the device left.
+    Purge,
 }
 
 /// Options of one connection.
@@ -87,6 +95,7 @@ pub async fn options(
     let suffix = match role {
         Role::Device => "",
         Role::Probe => "-probe",
+        Role::Purge => "-purge",
     };
     let id = format!("facelatch-{}{suffix}", topics.device().as_str());
     let mut options = MqttOptions::new(id, host(config), config.port);
@@ -98,7 +107,7 @@ pub async fn options(
         .set_connection_timeout(CONNECT_TIMEOUT_S)
         .set_outgoing_inflight_upper_limit(crate::bus::mqtt::IN_FLIGHT_MAX);
     if role == Role::Device {
-        let will = LastWill::new(topics.status(), OFFLINE, QoS::AtLeastOnce, true, None);
+        let will = LastWill::new(topics.path(Topic::Status), OFFLINE, QoS::AtLeastOnce, true, None);
         options.set_last_will(will);
     }
     if let Some(user) = &config.username {
@@ -120,16 +129,30 @@ fn host(config: &MqttConfig) -> String {
 
 /// The first line of the password file or of the credential; empty when there is neither.
 async fn password(config: &MqttConfig) -> Result<String, SetupError> {
-    let credential = || {
-        let path = Path::new(&env::var_os("CREDENTIALS_DIRECTORY")?).join(PASSWORD_CREDENTIAL);
-        path.exists().then_some(path)
-    };
+    let credential = || credential(PASSWORD_CREDENTIAL);
     let Some(path) = config.password_file.clone().or_else(credential) else {
         return Ok(String::new());
     };
     let bytes = read("mqtt.password_file", &path).await?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(text.lines().next().unwrap_or_default().to_string())
+}
+
+/// The PIN from the first line of the file or of the credential.
+pub fn pin(file: Option<&Path>) -> Result<Option<Pin>, String> {
+    let file = file.map(Path::to_path_buf).or_else(|| credential(PIN_CREDENTIAL));
+    let Some(path) = file else { return Ok(None) };
+    let shown = path.display();
+    let text = std::fs::read_to_string(&path).map(Zeroizing::new);
+    let text = text.map_err(|error| format!("door.pin_file {shown} cannot be read: {error}"))?;
+    let pin = Pin::parse(text.lines().next().unwrap_or_default());
+    pin.map(Some).map_err(|error| format!("door.pin_file {shown}: {error}"))
+}
+
+/// The file of one of systemd's credentials, if there is one.
+fn credential(name: &str) -> Option<PathBuf> {
+    let path = Path::new(&env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+    path.exists().then_some(path)
 }
 
 async fn tls(config: &MqttConfig) -> Result<Transport, SetupError> {

@@ -99,7 +99,7 @@ impl Writer {
 }
 
 /// A ULID of this time; without randomness of the system it still sorts by time.
-fn event_id(now: UtcTime) -> String {
+pub fn event_id(now: UtcTime) -> String {
     let mut random = [0; 16];
     let _ = getrandom::fill(&mut random);
     let millis = u64::try_from(now.as_millis()).unwrap_or_default();

@@ -8,9 +8,9 @@ use crate::clock::Moment;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Debounced {
     /// `None`: not known yet, or not wired.
-    steady: Option<bool>,
+    pub(in crate::door::strike) steady: Option<bool>,
     /// Another level, and since when nothing else was read.
-    candidate: Option<(bool, Moment)>,
+    pub(in crate::door::strike) candidate: Option<(bool, Moment)>,
 }
 
 /// The steady level has become another one.

@@ -13,18 +13,18 @@ pub const FORCED_CLOSED: Duration = Duration::from_secs(30);
 /// The leaf's alarms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Leaf {
-    open_since: Option<Moment>,
-    closed_since: Option<Moment>,
-    forced: bool,
+    pub(in crate::door::strike) open_since: Option<Moment>,
+    pub(in crate::door::strike) closed_since: Option<Moment>,
+    pub(in crate::door::strike) forced: bool,
     /// It opened without a permit while the exit button was bouncing: alarm unless the button turns
     /// out to be pressed. A push bar works both at once, and the button is the slower of the two.
-    doubtful: bool,
-    told: Told,
+    pub(in crate::door::strike) doubtful: bool,
+    pub(in crate::door::strike) told: Told,
 }
 
 /// What was told of a leaf that stands open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Told {
+pub(in crate::door::strike) enum Told {
     #[default]
     Nothing,
     Warned,

@@ -1,0 +1,454 @@
+//! The door as the daemon knows it: from decisions and commands to the keeper, and from what the
+//! keeper reports to events.
+//!
+//! The one predicate is asked here, with the door as the keeper knows it at this moment. A grant goes
+//! to the keeper with its unfinished event; what becomes of it (opened, or refused because it came
+//! too late or the mode changed meanwhile) comes back as a [`Notice`], and only then the event is
+//! written: each decision has one event, and a `granted` is never written for a relay that did not
+//! move. A keeper that does not answer is a fault, and a fault denies.
+//!
+//! [`Desk::notice`] only queues; the keeper calls it on a thread that its own does not wait for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use tracing::info;
+use tracing::warn;
+
+use crate::access::event::Event;
+use crate::access::event::EventDoor;
+use crate::access::event::EventType;
+use crate::access::event::Reason;
+use crate::access::grant;
+use crate::access::grant::CAPTURE_AGE_MAX;
+use crate::access::grant::Facts;
+use crate::access::grant::Rules;
+use crate::access::grant::Validity;
+use crate::bus::Bus;
+use crate::bus::CommandKind;
+use crate::bus::CommandSink;
+use crate::bus::RemoteCommand;
+use crate::clock::Clock;
+use crate::config::door::Direction;
+use crate::config::door::DoorConfig;
+use crate::daemon::journal::Journal;
+use crate::daemon::pipeline::gate::DoorGate;
+use crate::daemon::pipeline::notice::EVENT_LIFETIME;
+use crate::daemon::pipeline::notice::event_id;
+use crate::door::card;
+use crate::door::card::Card;
+use crate::door::card::CardFormat;
+use crate::door::keeper;
+use crate::door::keeper::GrantRequest;
+use crate::door::keeper::KeeperHandle;
+use crate::door::keeper::KeeperParts;
+use crate::door::keeper::Notice;
+use crate::door::reopening::ReopeningBoard;
+use crate::door::select;
+use crate::door::strike::Cause;
+use crate::door::strike::DoorStatus;
+use crate::door::strike::Mode;
+use crate::door::strike::Report;
+use crate::door::strike::Restored;
+use crate::shutdown::StopSignal;
+use crate::store::Setting;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// Number of the door: a device has one.
+pub const DOOR_ID: u32 = 1;
+
+/// What the daemon needs to speak for a door.
+pub struct DeskParts {
+    /// How it is configured.
+    pub config: DoorConfig,
+    /// Where events go.
+    pub journal: Journal,
+    /// Whom the door's state is told.
+    pub bus: Arc<dyn Bus>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Identifies this run of the daemon in events.
+    pub boot: Arc<str>,
+}
+
+/// Writes the events of a door; shared by the keeper's thread and the frame loops.
+pub struct Desk {
+    parts: DeskParts,
+    /// The mode that was told last: the end of a lockdown is an event as well.
+    mode: Mutex<Mode>,
+    /// Denials at the door, for whoever reports on them.
+    denials: AtomicU64,
+}
+
+/// The desk with the keeper behind it: what frame loops and the bus are given.
+pub struct Door {
+    desk: Arc<Desk>,
+    keeper: KeeperHandle,
+}
+
+/// Opens the wires and starts the keeper; answers the door and the keeper's thread. Wires that
+/// cannot be opened are tried again for as long as the daemon runs: until then the door is faulty.
+pub fn start(
+    parts: DeskParts,
+    store: &dyn Store,
+    stop: StopSignal,
+) -> std::io::Result<(Arc<Door>, JoinHandle<()>)> {
+    let restored = restored(store);
+    let (backend, wiring) = (parts.config.backend, parts.config.wiring.clone());
+    let open = move || {
+        let (board, wires) = select::board(backend, &wiring)?;
+        info!(wires, "door_wired");
+        Ok(board)
+    };
+    let options = parts.config.strike;
+    let wiring = &parts.config.wiring;
+    let inputs = [wiring.contact, wiring.exit, wiring.tamper, wiring.bell];
+    let (has_inputs, wiegand) =
+        (inputs.iter().any(Option::is_some), wiring.wiegand.map(|wiegand| wiegand.timing));
+    let clock = Arc::clone(&parts.clock);
+    let desk = Arc::new(Desk::new(parts, restored.mode));
+    let told = Arc::clone(&desk);
+    let (keeper, thread) = keeper::start(
+        KeeperParts {
+            board: Box::new(ReopeningBoard::new(Box::new(open))),
+            options,
+            restored,
+            has_inputs,
+            wiegand,
+            clock,
+            observer: Box::new(move |notice| told.notice(notice)),
+        },
+        stop,
+    )?;
+    Ok((Arc::new(Door { desk, keeper }), thread))
+}
+
+/// What survives a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Remembered {
+    mode: Mode,
+    face_enabled: bool,
+}
+
+/// What the door is to be after a start. What cannot be read is a lockdown: somebody may have
+/// ordered one, and leaving works in it.
+fn restored(store: &dyn Store) -> Restored {
+    let stored = match store.setting(Setting::Door) {
+        Ok(None) => return Restored { mode: Mode::Normal, face_enabled: true },
+        Ok(Some(bytes)) => parse(&bytes),
+        Err(error) => Err(error.to_string()),
+    };
+    match stored {
+        Ok(Remembered { mode, face_enabled }) => Restored { mode, face_enabled },
+        Err(error) => {
+            let remedy = "set the mode of the door again";
+            warn!(error, remedy, "the stored mode of the door cannot be read: lockdown");
+            Restored { mode: Mode::Lockdown, face_enabled: true }
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Remembered, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    toml::from_str(text).map_err(|error| error.to_string())
+}
+
+impl Desk {
+    /// A desk; `mode` is the one that the keeper starts with.
+    pub fn new(parts: DeskParts, mode: Mode) -> Self {
+        Self { parts, mode: Mutex::new(mode), denials: AtomicU64::new(0) }
+    }
+
+    /// Denials so far.
+    pub fn denials(&self) -> u64 {
+        self.denials.load(Ordering::Relaxed)
+    }
+
+    /// Takes what the keeper reports.
+    pub fn notice(&self, notice: Notice) {
+        let Notice { report, at, by, draft, status } = notice;
+        self.parts.bus.publish_door(status);
+        self.parts.metrics.door_report(report.word());
+        let clock = &self.parts.clock;
+        let since = clock.now().since(at);
+        let happened = clock.utc().minus(since);
+        let own = |event_type| Event { t_decision: happened, by: by.clone(), ..self.event(event_type) };
+        let told = || Event { method: vec![report.word().into()], ..own(EventType::System) };
+        let event = match report {
+            Report::Opened(Cause::Grant) => {
+                let Some(draft) = draft else { return };
+                let event = Event {
+                    event_type: EventType::Granted,
+                    reason: None,
+                    t_relay: Some(happened),
+                    exp: happened.plus(EVENT_LIFETIME),
+                    ..*draft
+                };
+                self.measure(&event);
+                event
+            }
+            Report::Refused(Cause::Grant, reason) => {
+                let Some(draft) = draft else { return };
+                self.denied(*draft, reason)
+            }
+            Report::Opened(Cause::Command) => Event {
+                method: vec!["remote".into()],
+                t_relay: Some(happened),
+                ..own(EventType::RemoteUnlock)
+            },
+            Report::Refused(_, reason) => Event {
+                method: vec!["remote".into()],
+                reason: Some(reason),
+                ..own(EventType::Denied)
+            },
+            Report::ExitRequest => Event { method: vec!["button".into()], ..own(EventType::ExitRequest) },
+            Report::ForcedOpen => own(EventType::ForcedOpen),
+            Report::ForcedOpenCleared => told(),
+            Report::HeldOpenSoon => told(),
+            Report::HeldOpen => own(EventType::HeldOpen),
+            Report::HeldOpenCleared => own(EventType::HeldOpenCleared),
+            Report::Tamper(true) => own(EventType::Tamper),
+            Report::Tamper(false) => told(),
+            Report::ModeChanged(mode) => {
+                self.keep(status);
+                let last = std::mem::replace(
+                    &mut *self.mode.lock().unwrap_or_else(PoisonError::into_inner),
+                    mode,
+                );
+                let lockdown = mode == Mode::Lockdown || last == Mode::Lockdown;
+                let event_type =
+                    if lockdown { EventType::Lockdown } else { EventType::System };
+                Event { method: vec![report.word().into()], ..own(event_type) }
+            }
+            Report::FaceEnabled(_) => {
+                self.keep(status);
+                told()
+            }
+            Report::LockedOut(_) => told(),
+            Report::Fault(failing) => {
+                Event { reason: failing.then_some(Reason::Fault), ..told() }
+            }
+            Report::Bell => return self.parts.bus.ring(),
+            Report::Opened(Cause::Exit) | Report::Relocked => return,
+        };
+        self.parts.journal.put(event);
+    }
+
+    /// The mode must survive a power cut, or one would end a lockdown. `Unlocked` never does.
+    fn keep(&self, status: DoorStatus) {
+        let mode = if status.mode == Mode::Unlocked { Mode::Normal } else { status.mode };
+        let remembered = Remembered { mode, face_enabled: status.face_enabled };
+        let text = toml::to_string(&remembered).expect("two plain values are TOML");
+        self.parts.journal.remember(Setting::Door, text.into_bytes());
+    }
+
+    fn measure(&self, event: &Event) {
+        if let (Some(captured), Some(relay)) = (event.t_capture, event.t_relay) {
+            let millis = u64::try_from(relay.as_millis() - captured.as_millis()).unwrap_or(0);
+            self.parts.metrics.relay(Duration::from_millis(millis));
+        }
+    }
+
+    fn denied(&self, event: Event, reason: Reason) -> Event {
+        self.denials.fetch_add(1, Ordering::Relaxed);
+        Event { event_type: EventType::Denied, reason: Some(reason), ..event }
+    }
+
+    /// An event of the door itself, now.
+    fn event(&self, event_type: EventType) -> Event {
+        let now = self.parts.clock.utc();
+        Event {
+            v: 1,
+            event_type,
+            id: event_id(now),
+            seq: 0,
+            boot: self.parts.boot.to_string(),
+            t_capture: None,
+            t_decision: now,
+            t_relay: None,
+            latency_ms: None,
+            exp: now.plus(EVENT_LIFETIME),
+            camera: None,
+            door: Some(self.door()),
+            direction: None,
+            collection: None,
+            person: None,
+            similarity_score: None,
+            method: Vec::new(),
+            liveness: None,
+            quality: None,
+            frames: 0,
+            track: None,
+            reason: None,
+            schedule: None,
+            image: None,
+            by: None,
+            conditions: Vec::new(),
+        }
+    }
+
+    fn door(&self) -> EventDoor {
+        EventDoor { id: DOOR_ID, name: self.parts.config.name.clone() }
+    }
+
+    /// What a frame loop wrote, with the door and the direction filled in.
+    fn at_door(&self, event: Event) -> Event {
+        let direction = match self.parts.config.direction {
+            Direction::Entry => "entry",
+            Direction::Exit => "exit",
+        };
+        Event { door: Some(self.door()), direction: Some(direction.into()), ..event }
+    }
+}
+
+impl Door {
+    /// What does not work, and what to do.
+    pub fn problem(&self) -> Option<String> {
+        let name = &self.desk.parts.config.name;
+        match self.keeper.status() {
+            None => Some(format!("the keeper of the door `{name}` does not answer: restart the daemon")),
+            Some(status) if status.fault => {
+                Some(format!("the wires of the door `{name}` fail: see `facelatch doctor`"))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// How the door is; `None`: nobody knows, which denies.
+    pub fn status(&self) -> Option<DoorStatus> {
+        self.keeper.status()
+    }
+}
+
+impl DoorGate for Door {
+    fn decide(&self, facts: Facts<'_>, draft: Event, metadata: &BTreeMap<String, String>) {
+        let desk = &self.desk;
+        let DeskParts { config, clock, .. } = &desk.parts;
+        let captured = facts.captured;
+        let validity = Validity::of(metadata, &config.schedules);
+        let schedule = match (&validity.schedule, &config.schedule) {
+            (Some(Ok(own)), _) => Some(own.name.clone()),
+            (Some(Err(name)), _) => Some((*name).to_string()),
+            (None, door) => door.as_ref().map(|schedule| schedule.name.clone()),
+        };
+        let facts = Facts { door: self.keeper.status(), validity, ..facts };
+        let rules = Rules {
+            face_px_min: config.face_px_min as f32,
+            schedule: config.schedule.as_ref(),
+            now: clock.now(),
+            utc: clock.utc(),
+            clock: clock.quality(),
+        };
+        let decision = grant::decide(&facts, &rules);
+        let draft = Event { conditions: decision.conditions, schedule, ..desk.at_door(draft) };
+        if let Some(reason) = decision.denied {
+            if counts_as_attempt(reason) {
+                self.keeper.failed_attempt();
+            }
+            return desk.parts.journal.put(desk.denied(draft, reason));
+        }
+        let card = self.card(metadata);
+        let not_after = captured.plus(CAPTURE_AGE_MAX);
+        let request = GrantRequest { not_after, card, draft: Box::new(draft) };
+        if let Err(request) = self.keeper.grant(request) {
+            desk.parts.journal.put(desk.denied(*request.draft, Reason::Fault));
+        }
+    }
+
+    fn failed(&self, event: Event) -> Event {
+        let near = event.quality.as_ref().is_some_and(|quality| {
+            quality.face_px >= self.desk.parts.config.face_px_min
+        });
+        let is_attempt = match (event.event_type, event.reason) {
+            (EventType::UnknownFace | EventType::SpoofSuspected, _) => near,
+            (_, Some(reason)) => near && counts_as_attempt(reason),
+            (_, None) => false,
+        };
+        if is_attempt {
+            self.keeper.failed_attempt();
+        }
+        self.desk.at_door(event)
+    }
+}
+
+impl Door {
+    /// The Wiegand frame of a person who is let in; without a card number none is sent.
+    fn card(&self, metadata: &BTreeMap<String, String>) -> Option<Vec<bool>> {
+        let wiegand = self.desk.parts.config.wiring.wiegand?;
+        metadata.get(card::CARD_NUMBER)?;
+        let format = CardFormat::of_bits(wiegand.bits);
+        match format.and_then(|format| Card::of(metadata, format, wiegand.facility_code)) {
+            Ok(card) => Some(card.frame()),
+            Err(error) => {
+                let remedy = "correct the person's metadata";
+                warn!(%error, remedy, "no card number is sent");
+                None
+            }
+        }
+    }
+}
+
+impl CommandSink for Door {
+    fn command(&self, RemoteCommand { kind, by }: RemoteCommand) {
+        match kind {
+            CommandKind::Identify => identify(by.as_deref()),
+            CommandKind::Door(command) => {
+                if !self.keeper.command(command, by.clone()) {
+                    let event = Event {
+                        method: vec!["remote".into()],
+                        by,
+                        ..self.desk.denied(self.desk.event(EventType::Denied), Reason::Fault)
+                    };
+                    self.desk.parts.journal.put(event);
+                }
+            }
+        }
+    }
+}
+
+/// Takes commands before there is a door, and drops them: the bus is made first, because the door
+/// tells it how it is.
+#[derive(Default)]
+pub struct LateSink(OnceLock<Arc<Door>>);
+
+impl LateSink {
+    /// The door; told once.
+    pub fn set(&self, door: Arc<Door>) {
+        let _ = self.0.set(door);
+    }
+}
+
+impl CommandSink for LateSink {
+    fn command(&self, command: RemoteCommand) {
+        if let Some(door) = self.0.get() {
+            door.command(command);
+        } else if command.kind == CommandKind::Identify {
+            identify(command.by.as_deref());
+        }
+    }
+}
+
+fn identify(by: Option<&str>) {
+    info!(by, "this is the device that was asked to identify");
+}
+
+/// Whether a denial is an attempt to get in by somebody who should not, rather than a person of the
+/// house at the wrong time or with closed eyes.
+fn counts_as_attempt(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Unknown | Reason::BelowThreshold | Reason::AmbiguousTop2 | Reason::SpoofSuspected
+    )
+}

@@ -1,0 +1,115 @@
+//! Which board is meant: the back end of the configuration, and what `auto` makes of it.
+
+use std::sync::Arc;
+
+use crate::clock::SystemClock;
+use crate::config::door::DoorBackend;
+use crate::config::door::Wiring;
+use crate::door::Board;
+use crate::door::BoardError;
+#[cfg(feature = "gpio")]
+use crate::door::chardev::ChardevBoard;
+#[cfg(feature = "gpio")]
+use crate::door::chardev::examine as examine_chardev;
+#[cfg(feature = "gpio")]
+use crate::door::raspberry::RaspberryBoard;
+#[cfg(feature = "gpio")]
+use crate::door::raspberry::examine as examine_raspberry;
+use crate::door::recorded::RecordedBoard;
+use crate::door::recorded::Telling;
+
+/// Opens the wires, the relay released; answers one line for the log with them, with the reason if
+/// `auto` fell back.
+pub fn board(
+    backend: DoorBackend,
+    wiring: &Wiring,
+) -> Result<(Box<dyn Board>, String), BoardError> {
+    let board = match backend {
+        DoorBackend::None => return Err(no_door()),
+        DoorBackend::Simulated => simulated(),
+        DoorBackend::Rppal => raspberry_board(wiring)?,
+        DoorBackend::Chardev => chardev_board(wiring)?,
+        DoorBackend::Auto => return auto(wiring),
+    };
+    let described = board.describe();
+    Ok((board, described))
+}
+
+/// What would be opened, and whether that would succeed; opens nothing that a running daemon holds.
+pub fn examine(backend: DoorBackend, wiring: &Wiring) -> Result<String, BoardError> {
+    match backend {
+        DoorBackend::None => Err(no_door()),
+        DoorBackend::Simulated => Ok(simulated().describe()),
+        DoorBackend::Rppal => examine_raspberry(wiring),
+        DoorBackend::Chardev => examine_chardev(wiring),
+        DoorBackend::Auto => examine_raspberry(wiring).or_else(|first| {
+            examine_chardev(wiring)
+                .map(|found| format!("{found} (not rppal: {})", first.reason))
+                .map_err(|second| both(&first, &second))
+        }),
+    }
+}
+
+fn auto(wiring: &Wiring) -> Result<(Box<dyn Board>, String), BoardError> {
+    match raspberry_board(wiring) {
+        Ok(board) => {
+            let described = board.describe();
+            Ok((board, described))
+        }
+        Err(first) => {
+            let board = chardev_board(wiring).map_err(|second| both(&first, &second))?;
+            let described = format!("{} (not rppal: {})", board.describe(), first.reason);
+            Ok((board, described))
+        }
+    }
+}
+
+fn simulated() -> Box<dyn Board> {
+    Box::new(RecordedBoard::new(Arc::new(SystemClock), Telling::Logged))
+}
+
+fn no_door() -> BoardError {
+    BoardError::new("door.backend", "`none`: there is no door")
+}
+
+fn both(first: &BoardError, second: &BoardError) -> BoardError {
+    BoardError::new("door.backend = \"auto\"", format!("rppal: {first}; chardev: {second}"))
+}
+
+#[cfg(feature = "gpio")]
+fn raspberry_board(wiring: &Wiring) -> Result<Box<dyn Board>, BoardError> {
+    RaspberryBoard::open(wiring).map(|board| Box::new(board) as Box<dyn Board>)
+}
+
+#[cfg(feature = "gpio")]
+fn chardev_board(wiring: &Wiring) -> Result<Box<dyn Board>, BoardError> {
+    ChardevBoard::open(wiring).map(|board| Box::new(board) as Box<dyn Board>)
+}
+
+#[cfg(not(feature = "gpio"))]
+fn not_built() -> BoardError {
+    BoardError::new(
+        "door.backend",
+        "this build drives no pins (feature `gpio`); `simulated` and `none` work",
+    )
+}
+
+#[cfg(not(feature = "gpio"))]
+fn raspberry_board(_: &Wiring) -> Result<Box<dyn Board>, BoardError> {
+    Err(not_built())
+}
+
+#[cfg(not(feature = "gpio"))]
+fn chardev_board(_: &Wiring) -> Result<Box<dyn Board>, BoardError> {
+    Err(not_built())
+}
+
+#[cfg(not(feature = "gpio"))]
+fn examine_raspberry(_: &Wiring) -> Result<String, BoardError> {
+    Err(not_built())
+}
+
+#[cfg(not(feature = "gpio"))]
+fn examine_chardev(_: &Wiring) -> Result<String, BoardError> {
+    Err(not_built())
+}
