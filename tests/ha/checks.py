@@ -310,8 +310,9 @@ def start_everything(run):
                    "--store", "none", os.path.join(run.dir, "pictures", "enrolled", "0.jpg"))
     run.hass.wait_running()
     run.hass.add_mqtt(broker.port, HASS_USER, PASSWORD)
-    # The automations were loaded before there was an MQTT entry, which a user has beforehand.
-    run.hass.do("automation", "reload")
+    # This automation began before there was an MQTT entry, which a user has beforehand.
+    for service in ("turn_off", "turn_on"):
+        run.hass.do("automation", service, entity_id="automation.facelatch_pin")
     run.log_lines_before = len(run.hass.log())
     run.daemon.start()
 
