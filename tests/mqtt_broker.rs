@@ -331,7 +331,8 @@ fn birth_contract_and_state_come_first_and_a_stop_says_offline() {
             ts: UtcTime::from_millis(0),
         });
         let state: Value =
-            serde_json::from_str(&subscriber.next_on(&topics().path(Topic::State)).payload).unwrap();
+            serde_json::from_str(&subscriber.next_on(&topics().path(Topic::State)).payload)
+                .unwrap();
         assert_eq!(state["gallery"]["persons"], persons);
     }
     device.handle.offer(event(1));

@@ -68,7 +68,6 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "bus/wire",
             "telemetry/logging",
             "web",
-            "daemon/door",
             "daemon/journal",
             "daemon/pipeline",
             "daemon/snapshot",

@@ -103,3 +103,103 @@ fn parse_time(text: &str) -> Option<Time> {
     }
     Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(zone: &str, weekly: &[&str], times: &[&str]) -> Vec<bool> {
+        let zone = TimeZone::get(zone).unwrap();
+        let weekly = weekly.iter().map(|text| Interval::parse(text).unwrap()).collect();
+        let schedule = Schedule::new("test", zone, weekly);
+        let at = |text: &&str| UtcTime::try_from((*text).to_string()).unwrap();
+        times.iter().map(|text| schedule.allows(at(text))).collect()
+    }
+
+    #[test]
+    fn an_interval_begins_with_its_first_minute_and_ends_before_its_last() {
+        // 2026-03-02 is a Monday.
+        let times = [
+            "2026-03-02T07:59:59.999Z",
+            "2026-03-02T08:00:00Z",
+            "2026-03-06T17:59:59.999Z",
+            "2026-03-06T18:00:00Z",
+            "2026-03-07T12:00:00Z",
+        ];
+        let expected = [false, true, true, false, false];
+        assert_eq!(allows("UTC", &["mon-fri 08:00-18:00"], &times), expected);
+        assert_eq!(allows("UTC", &[], &times), [false; 5], "without intervals never");
+        assert_eq!(allows("UTC", &["daily 00:00-24:00"], &times), [true; 5]);
+        let both = ["sat,sun 10:00-14:00", "Mon 07:00-08:00"];
+        assert_eq!(allows("UTC", &both, &times), [true, false, false, false, true]);
+    }
+
+    #[test]
+    fn an_interval_over_midnight_belongs_to_the_day_on_which_it_begins() {
+        let times = [
+            "2026-03-07T01:00:00Z",
+            "2026-03-07T22:00:00Z",
+            "2026-03-08T01:59:59Z",
+            "2026-03-08T02:00:00Z",
+            "2026-03-08T23:00:00Z",
+        ];
+        let expected = [false, true, true, false, false];
+        assert_eq!(allows("UTC", &["sat 22:00-02:00"], &times), expected);
+        let week = ["2026-03-06T12:00:00Z", "2026-03-09T12:00:00Z", "2026-03-10T12:00:00Z"];
+        assert_eq!(allows("UTC", &["fri-mon 08:00-18:00"], &week), [true, true, false]);
+    }
+
+    #[test]
+    fn local_time_follows_the_zone_through_the_change_of_summer_time() {
+        // Berlin: UTC+1 until 2026-03-29T01:00Z, then UTC+2, and back on 2026-10-25T01:00Z.
+        let times = [
+            "2026-03-28T06:30:00Z",
+            "2026-03-28T07:00:00Z",
+            "2026-03-29T05:59:59Z",
+            "2026-03-29T06:00:00Z",
+            "2026-10-24T06:00:00Z",
+            "2026-10-25T06:59:59Z",
+            "2026-10-25T07:00:00Z",
+        ];
+        let expected = [false, true, false, true, true, false, true];
+        assert_eq!(allows("Europe/Berlin", &["daily 08:00-18:00"], &times), expected);
+        // 02:30 does not exist on the first day and exists twice on the second.
+        let night = ["2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"];
+        assert_eq!(allows("Europe/Berlin", &["daily 02:00-03:00"], &night), [false, false]);
+        let twice = ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:30:00Z"];
+        assert_eq!(allows("Europe/Berlin", &["daily 02:00-03:00"], &twice), [true, true, false]);
+    }
+
+    #[test]
+    fn a_time_that_no_calendar_holds_is_not_allowed() {
+        let schedule = Schedule::new(
+            "test",
+            TimeZone::UTC,
+            vec![Interval::parse("daily 00:00-24:00").unwrap()],
+        );
+        assert!(!schedule.allows(UtcTime::from_millis(i64::MAX)));
+        assert!(!schedule.allows(UtcTime::from_millis(i64::MIN)));
+    }
+
+    #[test]
+    fn what_is_no_interval_is_refused() {
+        for text in [
+            "",
+            "mon",
+            "mon 08:00",
+            "mon 8:00-18:00",
+            "mon 08:00-25:00",
+            "mon 08:00-24:01",
+            "mon 08:60-18:00",
+            "mon 08:00:00-18:00",
+            "monday 08:00-18:00",
+            "mon- 08:00-18:00",
+            ",mon 08:00-18:00",
+            "08:00-18:00",
+            "mon +8:00-18:00",
+        ] {
+            assert_eq!(Interval::parse(text), Err(IntervalError(text.to_string())));
+        }
+        assert_eq!(Interval::parse(" MON  08:00 - 18:00 "), Interval::parse("mon 08:00-18:00"));
+    }
+}

@@ -184,7 +184,8 @@ impl Desk {
         let clock = &self.parts.clock;
         let since = clock.now().since(at);
         let happened = clock.utc().minus(since);
-        let own = |event_type| Event { t_decision: happened, by: by.clone(), ..self.event(event_type) };
+        let own =
+            |event_type| Event { t_decision: happened, by: by.clone(), ..self.event(event_type) };
         let told = || Event { method: vec![report.word().into()], ..own(EventType::System) };
         let event = match report {
             Report::Opened(Cause::Grant) => {
@@ -213,7 +214,9 @@ impl Desk {
                 reason: Some(reason),
                 ..own(EventType::Denied)
             },
-            Report::ExitRequest => Event { method: vec!["button".into()], ..own(EventType::ExitRequest) },
+            Report::ExitRequest => {
+                Event { method: vec!["button".into()], ..own(EventType::ExitRequest) }
+            }
             Report::ForcedOpen => own(EventType::ForcedOpen),
             Report::ForcedOpenCleared => told(),
             Report::HeldOpenSoon => told(),
@@ -228,8 +231,7 @@ impl Desk {
                     mode,
                 );
                 let lockdown = mode == Mode::Lockdown || last == Mode::Lockdown;
-                let event_type =
-                    if lockdown { EventType::Lockdown } else { EventType::System };
+                let event_type = if lockdown { EventType::Lockdown } else { EventType::System };
                 Event { method: vec![report.word().into()], ..own(event_type) }
             }
             Report::FaceEnabled(_) => {
@@ -237,9 +239,7 @@ impl Desk {
                 told()
             }
             Report::LockedOut(_) => told(),
-            Report::Fault(failing) => {
-                Event { reason: failing.then_some(Reason::Fault), ..told() }
-            }
+            Report::Fault(failing) => Event { reason: failing.then_some(Reason::Fault), ..told() },
             Report::Bell => return self.parts.bus.ring(),
             Report::Opened(Cause::Exit) | Report::Relocked => return,
         };
@@ -318,7 +318,9 @@ impl Door {
     pub fn problem(&self) -> Option<String> {
         let name = &self.desk.parts.config.name;
         match self.keeper.status() {
-            None => Some(format!("the keeper of the door `{name}` does not answer: restart the daemon")),
+            None => {
+                Some(format!("the keeper of the door `{name}` does not answer: restart the daemon"))
+            }
             Some(status) if status.fault => {
                 Some(format!("the wires of the door `{name}` fail: see `facelatch doctor`"))
             }
@@ -368,9 +370,10 @@ impl DoorGate for Door {
     }
 
     fn failed(&self, event: Event) -> Event {
-        let near = event.quality.as_ref().is_some_and(|quality| {
-            quality.face_px >= self.desk.parts.config.face_px_min
-        });
+        let near = event
+            .quality
+            .as_ref()
+            .is_some_and(|quality| quality.face_px >= self.desk.parts.config.face_px_min);
         let is_attempt = match (event.event_type, event.reason) {
             (EventType::UnknownFace | EventType::SpoofSuspected, _) => near,
             (_, Some(reason)) => near && counts_as_attempt(reason),

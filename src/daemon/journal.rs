@@ -18,6 +18,7 @@ use std::sync::PoisonError;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use tracing::debug;
 use tracing::info;
@@ -30,6 +31,7 @@ use crate::bus::LastEvent;
 use crate::store::Change;
 use crate::store::Setting;
 use crate::store::Store;
+use crate::store::feed::EventFeed;
 use crate::telemetry::Metrics;
 
 /// Most events that wait for the log, of all cameras together. People cause a few in a second at
@@ -49,6 +51,7 @@ pub struct JournalWriter {
     queue: Receiver<Entry>,
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
+    feed: Arc<EventFeed>,
     metrics: Arc<Metrics>,
     status: Arc<JournalStatus>,
 }
@@ -83,17 +86,18 @@ struct Present {
     loses_events: bool,
 }
 
-/// The two ends of the queue; `metrics` counts the events by type.
+/// The two ends of the queue; `feed` wakes readers of the log, `metrics` counts the events.
 pub fn journal(
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
+    feed: Arc<EventFeed>,
     metrics: Arc<Metrics>,
 ) -> (Journal, JournalWriter) {
     let (sender, receiver) = sync_channel(EVENTS_WAITING_MAX);
     let status = Arc::new(JournalStatus::default());
     (
         Journal { queue: sender, status: Arc::clone(&status) },
-        JournalWriter { queue: receiver, store, bus, metrics, status },
+        JournalWriter { queue: receiver, store, bus, feed, metrics, status },
     )
 }
 
@@ -217,6 +221,11 @@ impl JournalWriter {
         }
         self.status.remember(&event);
         self.metrics.event(event.event_type);
+        if let Some(latency_ms) = event.latency_ms {
+            let elapsed = Duration::from_millis(latency_ms);
+            self.metrics.decision(event.event_type, event.reason, elapsed);
+        }
+        self.feed.publish(&event);
         self.bus.offer(event);
     }
 }

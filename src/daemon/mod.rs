@@ -31,9 +31,9 @@ use crate::bus::{Bus, NoBus};
 use crate::camera::newest::{CameraLimits, CameraParts, CameraThread};
 use crate::camera::select::{CameraRequest, camera};
 use crate::clock::{Clock, SystemClock};
+use crate::config::door::DoorBackend;
 use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
-use crate::config::door::DoorBackend;
 use crate::daemon::door::{DeskParts, Door, LateSink};
 use crate::daemon::journal::{Journal, journal};
 use crate::daemon::pipeline::gate::DoorGate;
@@ -240,8 +240,8 @@ fn start_watching(
     };
     let boot: Arc<str> = ulid::Ulid::generate().to_string().into();
     let metrics = Arc::clone(device.metrics());
-    let (journal, writer) =
-        journal(Arc::clone(&assembly.store), Arc::clone(&bus), Arc::clone(&metrics));
+    let (store, feed) = (Arc::clone(&assembly.store), Arc::clone(&assembly.feed));
+    let (journal, writer) = journal(store, Arc::clone(&bus), feed, Arc::clone(&metrics));
     let mut threads = Vec::new();
     let mut door = None;
     if config.door.backend != DoorBackend::None {
@@ -304,7 +304,8 @@ fn start_cameras(
             let newest = capture.newest();
             let frames = newest.clone();
             watched.push(WatchedCamera { name: settings.name.clone(), frames });
-            let opens = config.door.cameras.is_empty() || config.door.cameras.contains(&settings.name);
+            let opens =
+                config.door.cameras.is_empty() || config.door.cameras.contains(&settings.name);
             let door = shared.door.clone().filter(|_| opens);
             let pipeline = Pipeline::new(PipelineParts {
                 camera: settings.clone(),

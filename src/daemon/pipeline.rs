@@ -392,6 +392,7 @@ mod tests {
             let (journal, writer) = journal(
                 Arc::<MemoryStore>::clone(&store),
                 Arc::<Recorder>::clone(&bus),
+                Arc::default(),
                 Arc::clone(&metrics),
             );
             let pipeline = Pipeline::new(PipelineParts {

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::bus::commands::Refusal;
 use crate::bus::mqtt::{MqttHandle, MqttStatus};
 use crate::camera::newest::{CameraCounters, CameraState, NewestFrame};
+use crate::clock::{Clock as _, SystemClock};
 use crate::daemon::door::Door;
 use crate::daemon::journal::{JournalCounters, JournalStatus};
 use crate::daemon::pipeline::status::{PipelineCounters, PipelineStatus};
@@ -117,6 +119,11 @@ impl Device {
         self.metrics.mqtt_messages(MessageFate::Published, now.published - seen.mqtt.published);
         self.metrics.mqtt_messages(MessageFate::Dropped, now.dropped - seen.mqtt.dropped);
         self.metrics.mqtt_messages(MessageFate::Refused, now.refused - seen.mqtt.refused);
+        for refusal in Refusal::ALL {
+            for _ in seen.mqtt.commands.refused(refusal)..now.commands.refused(refusal) {
+                self.metrics.command_refused(refusal.code());
+            }
+        }
         seen.mqtt = now;
     }
 
@@ -163,6 +170,7 @@ impl Status for Device {
         self.add_pipelines(&mut seen);
         self.add_mqtt(&mut seen);
         self.add_journal(&mut seen);
+        self.metrics.clock_quality(SystemClock.quality());
     }
 
     fn broker(&self) -> Option<ComponentStatus> {

@@ -88,6 +88,7 @@ fn draft(id: &str) -> Box<Event> {
         reason: None,
         schedule: None,
         image: None,
+        by: None,
         conditions: Vec::new(),
     })
 }

@@ -229,7 +229,7 @@ impl Strike {
         }
         match command {
             DoorCommand::Lock => {
-                self.change(reports, |strike| strike.opening = None);
+                self.change(reports, |strike| strike.opening = strike.exit_part());
                 if self.mode == Mode::Unlocked {
                     self.set_mode(Mode::Normal, reports);
                 }
@@ -254,12 +254,17 @@ impl Strike {
             let end = strike.now.plus(strike.options.unlocked_max);
             strike.mode = mode;
             strike.unlocked_until = (mode == Mode::Unlocked).then_some(end);
-            strike.opening = strike.opening.and_then(|opening| {
-                let until = opening.exit_until.filter(|until| *until > strike.now)?;
-                Some(Opening { until, ..opening })
-            });
+            strike.opening = strike.exit_part();
         });
         reports.push(Report::ModeChanged(mode));
+    }
+
+    /// What an exit request opened: no command takes that away, or whoever reaches the bus could keep
+    /// people in.
+    fn exit_part(&self) -> Option<Opening> {
+        let opening = self.opening?;
+        let until = opening.exit_until.filter(|until| *until > self.now)?;
+        Some(Opening { until, ..opening })
     }
 
     /// Begins an opening or extends the one that runs. In [`Mode::Unlocked`] the mode is the opening,

@@ -75,13 +75,10 @@ impl Oracle {
             return Err("energised although only leaving is allowed");
         }
         let released = match input {
-            Input::Command(DoorCommand::Lock) => self.mode != Mode::Lockdown,
+            Input::Command(DoorCommand::Lock) => self.mode != Mode::Lockdown && !leaving,
             Input::Fault(fault) => fault,
             _ => false,
         };
-        if released && relay {
-            return Err("energised although it was to be released at once");
-        }
         let done = self.options.relock == Relock::OnOpen && strike.status().open == Some(true);
         if pressed && self.options.exit == ExitAction::Unlock && !relay && !released && !done {
             return Err("somebody cannot leave");

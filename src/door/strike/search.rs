@@ -80,6 +80,7 @@ impl State {
         let now = self.now();
         let mut moves: Vec<Input> = vec![
             Input::Grant { not_after: now },
+            Input::Grant { not_after: Moment::from_nanos(now.as_nanos() - 1) },
             Input::Command(DoorCommand::Unlock),
             Input::Command(DoorCommand::Lock),
             Input::Fault(true),

@@ -2,6 +2,8 @@
 //!
 //! `FACELATCH_SCHEDULES` sets how many there are (default 10,000); they are the same in every run.
 
+use proptest::prelude::*;
+
 use crate::door::strike::oracle::Oracle;
 use crate::door::strike::*;
 
@@ -150,4 +152,61 @@ fn no_random_schedule_breaks_a_promise() {
         energised += u64::from(schedule(seed).unwrap_or_else(|broken| panic!("{broken}")));
     }
     assert!(energised > 5 * schedules, "schedules that open nothing prove nothing: {energised}");
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let wire = prop::option::of(any::<bool>());
+    let modes = vec![Mode::Normal, Mode::Locked, Mode::Unlocked, Mode::Lockdown];
+    prop_oneof![
+        any::<u64>().prop_map(|at| Input::Grant { not_after: Moment::from_nanos(at) }),
+        Just(Input::FailedAttempt),
+        prop::sample::select(vec![DoorCommand::Lock, DoorCommand::Unlock]).prop_map(Input::Command),
+        prop::sample::select(modes).prop_map(|mode| Input::Command(DoorCommand::Mode(mode))),
+        any::<bool>().prop_map(|on| Input::Command(DoorCommand::FaceEnabled(on))),
+        (wire.clone(), wire.clone(), wire.clone(), wire)
+            .prop_map(|(open, exit, tamper, bell)| Inputs { open, exit, tamper, bell })
+            .prop_map(Input::Inputs),
+        any::<bool>().prop_map(Input::Fault),
+        Just(Input::Tick),
+    ]
+}
+
+proptest! {
+    /// Moments from the beginning to the end of time in any order, and most times of no length: the
+    /// machine goes on, and what it energises has an end.
+    #[test]
+    fn nothing_confuses_it(
+        steps in prop::collection::vec((any::<u64>(), any_input()), 0..100),
+        limits in prop::array::uniform4(0_u64..3),
+        fail_alarm_n in 0_u32..3,
+    ) {
+        let [unlock, debounce, held_open, window] = limits.map(Duration::from_secs);
+        let unlock = unlock + Duration::from_secs(1);
+        let options = StrikeOptions {
+            unlock,
+            energised_max: unlock,
+            unlocked_max: window,
+            held_open: Some(held_open),
+            pre_alarm: window,
+            relock: Relock::OnClose,
+            exit: ExitAction::Unlock,
+            fail_alarm_n,
+            fail_window: window,
+            lockout: window,
+            contact_debounce: debounce,
+            button_debounce: debounce,
+        };
+        let restored = Restored { mode: Mode::Unlocked, face_enabled: true };
+        let mut strike = Strike::new(options, restored, Moment::default());
+        let mut latest = Moment::default();
+        for (at, input) in steps {
+            latest = latest.max(Moment::from_nanos(at));
+            let reports = strike.step(Moment::from_nanos(at), input);
+            prop_assert!(reports.len() < 20);
+            if let Some(end) = strike.deadline() {
+                prop_assert!(latest < end || latest == Moment::from_nanos(u64::MAX));
+            }
+            prop_assert!(!strike.is_energised() || strike.deadline().is_some());
+        }
+    }
 }

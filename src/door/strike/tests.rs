@@ -290,13 +290,14 @@ fn the_mode_unlocked_ends_by_time_by_lock_and_by_a_fault() {
 }
 
 #[test]
-fn lock_releases_at_once() {
+fn lock_releases_at_once_but_keeps_nobody_in() {
     let mut rig = Rig::new(options());
     rig.grant(0);
     assert_eq!(rig.command(1, DoorCommand::Lock), [Relocked]);
     assert_eq!(rig.command(2, DoorCommand::Lock), []);
     rig.press(1_000);
-    assert_eq!(rig.command(1_200, DoorCommand::Lock), [Relocked]);
+    assert_eq!(rig.command(1_200, DoorCommand::Lock), []);
+    assert!(rig.is_energised(), "somebody is leaving");
 }
 
 #[test]
@@ -401,7 +402,8 @@ fn a_button_that_is_pressed_again_at_once_is_obeyed_and_told_once() {
     rig.tick(300);
     assert_eq!(rig.press(400), []);
     assert_eq!(rig.strike.deadline(), Some(at(5_500)), "extended all the same");
-    rig.command(510, DoorCommand::Lock);
+    rig.strike.step(at(510), Input::Fault(true));
+    rig.strike.step(at(515), Input::Fault(false));
     rig.exit(520, false);
     rig.tick(620);
     assert_eq!(rig.press(700), [Opened(Cause::Exit)], "what energises is always told");
