@@ -11,6 +11,7 @@ use std::sync::mpsc;
 
 use api_support::{Answer, Bench, LAN, WAN, enrolment, face, jpeg, picture_base64, request};
 use facelatch::config::MetricsAccess;
+use facelatch::face::comparison::ScoreMap;
 use facelatch::face::liveness::LivenessReason;
 use facelatch::gallery::names::{CollectionName, PersonId};
 use facelatch::inference::Pack;
@@ -20,6 +21,8 @@ use facelatch::recognition::scripted::{self, Face, Kind, ScriptedLoader};
 use facelatch::store::Scope;
 use facelatch::web::base64_image;
 use facelatch::web::error::ErrorCode;
+use facelatch::web::lockout::BAD_KEYS_MAX;
+use facelatch::web::oracle::NEAR_MISSES_MAX;
 use facelatch::web::path::{Path, ROUTES};
 use facelatch::web::server::{BadRequest, Caller, Handler, TimedOut};
 use facelatch::web::stored_images::IMAGE_BYTES_PER_ANSWER_MAX;
@@ -661,6 +664,119 @@ fn a_scope_opens_its_endpoints_and_no_others() {
             assert_eq!(answer.status == 403, forbidden, "{scope:?} {what}");
         }
     }
+}
+
+/// How many digits a number has behind its point.
+fn digits(number: &Value) -> usize {
+    number.as_f64().unwrap().to_string().split_once('.').map_or(0, |(_, digits)| digits.len())
+}
+
+/// Same faces score 0.987654, strangers 0.654321.
+fn bench_of_long_scores() -> Bench {
+    let knots = vec![[-1.0, 0.0], [0.0, 0.654_321], [1.0, 0.987_654]];
+    let score_map = ScoreMap::new(knots).unwrap();
+    let mut pack = scripted::pack();
+    pack.embedding.score_map = score_map;
+    Bench::with_pack(&pack)
+}
+
+#[test]
+fn only_administrators_see_scores_to_the_last_digit() {
+    let bench = bench_of_long_scores();
+    bench.collection("staff", &[1]);
+    let enroller = bench.key(&[Scope::Search, Scope::Enrol]);
+    let search = json!({"collection_name": "staff", "face_base_64": face(1)});
+    let many = json!({"collection_name": "staff", "multi_face_img_base_64": face(1)});
+    let compare = json!({"face_base_64": face(1), "ref_face_base_64": face(2)});
+    let again = with(&enrolment("staff", 1), json!({"person_id": "x", "check_duplicates": true}));
+    let picture = json!({"face_base_64": face(1)});
+    let scores = |key: &str| {
+        let call = |what, body| bench.call_as(Some(key), what, body);
+        let found = call("POST /face-search", &search).ok();
+        let all = call("POST /multi-face-search", &many).ok();
+        let duplicate = call("PUT /person", &again);
+        refused(&duplicate, 409, "ERR_ALREADY_EXISTS");
+        let live = call("POST /liveness", &picture).ok();
+        let mut scores = vec![
+            found[0]["similarity_score"].clone(),
+            all["person_search_results"][0]["similarity_score"].clone(),
+            all["faces"][0]["similarity_score"].clone(),
+            call("POST /compare", &compare).ok()["similarity_score"].clone(),
+            duplicate.json["metadata"]["similarity_score"].as_str().unwrap().parse().unwrap(),
+            live["score"].clone(),
+        ];
+        scores.extend(live["cues"].as_array().unwrap().iter().map(|cue| cue["score"].clone()));
+        scores
+    };
+    let (exact, shown) = (scores(&bench.admin), scores(&enroller));
+    let exact_digits: Vec<usize> = exact.iter().map(digits).collect();
+    assert!(exact_digits[..5].iter().all(|digits| *digits > 4), "{exact:?}");
+    assert_eq!(shown[..5], [json!(0.98), json!(0.98), json!(0.98), json!(0.65), json!(0.98)]);
+    for (exact, shown) in exact.iter().zip(&shown) {
+        assert!(digits(shown) <= 2, "{shown}");
+        let loss = exact.as_f64().unwrap() - shown.as_f64().unwrap();
+        assert!((-1e-4..0.01).contains(&loss), "{exact} {shown}");
+    }
+    // What was answered can be sent back; between two hundredths the stricter one counts.
+    for (key, least, matches) in
+        [(&enroller, 0.98, 1), (&enroller, 0.981, 0), (&bench.admin, 0.981, 1)]
+    {
+        let body = with(&search, json!({"min_similarity_score": least}));
+        let found = bench.call_as(Some(key), "POST /face-search", &body).ok();
+        assert_eq!(found.as_array().unwrap().len(), matches, "{least}");
+    }
+}
+
+#[test]
+fn a_key_that_probes_close_to_a_match_again_and_again_has_to_wait() {
+    let bench = bench_of_long_scores();
+    bench.collection("staff", &[1]);
+    let key = bench.key(&[Scope::Search]);
+    let near = json!({"face_base_64": face(1), "ref_face_base_64": face(2)});
+    let search = json!({"collection_name": "staff", "face_base_64": face(2)});
+    let two = picture_base64(&[Face::live(2).at(10, 20, 150), Face::live(3).at(250, 20, 160)]);
+    let many = json!({"collection_name": "staff", "multi_face_img_base_64": two});
+    // Every kind of search counts, each face of a picture by itself.
+    let mut probes = 0;
+    while probes < NEAR_MISSES_MAX {
+        bench.call_as(Some(&key), "POST /compare", &near).ok();
+        let found = bench.call_as(Some(&key), "POST /face-search", &search).ok();
+        assert_eq!(found, json!([]), "a near miss is no match");
+        bench.call_as(Some(&key), "POST /multi-face-search", &many).ok();
+        probes += 4;
+    }
+    // The next one is one too many, and the last that is answered.
+    bench.call_as(Some(&key), "POST /compare", &near).ok();
+    probes += 1;
+    let metrics = bench.call("GET /metrics", &json!({}));
+    let text = std::str::from_utf8(metrics.response.body()).unwrap();
+    assert!(text.contains(&format!("key_faults_total{{fault=\"near_miss\"}} {probes}")), "{text}");
+    for what in ["POST /compare", "POST /face-search", "POST /multi-face-search"] {
+        let answer = bench.call_as(Some(&key), what, &near);
+        refused(&answer, 429, "ERR_TOO_MANY_REQUESTS");
+        assert!(answer.header("retry-after").parse::<u64>().unwrap() > 1, "{what}");
+    }
+    bench.call_as(Some(&bench.key(&[Scope::Search])), "POST /compare", &near).ok();
+    bench.call("POST /compare", &near).ok();
+}
+
+#[test]
+fn an_address_that_tries_keys_is_locked_out_and_the_device_itself_never() {
+    let bench = Bench::new();
+    let ask = |key: &str, from: Caller| bench.send(request("GET /keys", Some(key), ""), from);
+    let loopback = Caller::Network { address: std::net::Ipv4Addr::LOCALHOST.into() };
+    for _ in 0..=BAD_KEYS_MAX {
+        refused(&ask("wrong", LAN), 403, "ERR_API_KEY_NOT_VALID");
+        refused(&ask("wrong", loopback), 403, "ERR_API_KEY_NOT_VALID");
+    }
+    for key in ["wrong", &bench.admin] {
+        refused(&ask(key, LAN), 429, "ERR_TOO_MANY_REQUESTS");
+    }
+    assert!(ask("wrong", LAN).header("retry-after").parse::<u64>().unwrap() > 60);
+    ask(&bench.admin, WAN).ok();
+    ask(&bench.admin, loopback).ok();
+    bench.send(request("GET /keys", None, ""), Caller::LocalSocket).ok();
+    assert_eq!(bench.send(request("GET /health", None, ""), LAN).status, 200);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The connection against a real mosquitto, seen by an independent subscriber: birth, last will,
-//! delivery over a broker restart, passwords, TLS, and the broker's own limits.
+//! delivery over a broker restart, passwords, TLS, and the broker's own limits; commands, Home
+//! Assistant's discovery and the outbox over a restart in the folder beside this file.
 //!
 //! Each test starts a broker of its own on a port that the system gives. Without mosquitto the
 //! tests skip, by name.
@@ -8,40 +9,18 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc,
-    time::{Duration, Instant},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
 };
 
-use facelatch::access::event::{Event, EventPerson, EventType};
-use facelatch::bus::mqtt::{MqttHandle, MqttStatus};
-use facelatch::bus::wire::{DeviceId, Topic, Topics};
+use facelatch::bus::mqtt::MqttStatus;
+use facelatch::bus::wire::Topic;
 use facelatch::bus::{Bus, FaceState, GalleryState, Snapshot, mqtt};
 use facelatch::clock::UtcTime;
 use facelatch::config::MqttConfig;
-use facelatch::shutdown;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// Longest time for anything that is waited for; a loaded machine is slow, a broken one is worse.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// `None` after a loud word when a program is missing.
-fn program(test: &str, name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    let found = places.map(|place| place.join(name)).find(|file| file.exists());
-    if found.is_none() {
-        eprintln!(
-            "SKIPPED {test}: {name} is not installed (apt-get install mosquitto mosquitto-clients openssl)"
-        );
-    }
-    found
-}
 
 macro_rules! need_mosquitto {
     ($test:expr) => {
@@ -51,262 +30,16 @@ macro_rules! need_mosquitto {
     };
 }
 
-/// A process that ends with the test, and its lines.
-struct Lines {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
+#[path = "mqtt_broker/commands.rs"]
+mod commands;
+#[path = "mqtt_broker/home_assistant.rs"]
+mod home_assistant;
+#[path = "mqtt_broker/outbox.rs"]
+mod outbox;
+#[path = "mqtt_broker/support.rs"]
+mod support;
 
-impl Lines {
-    fn of(mut command: Command, stderr: bool) -> Self {
-        let (out, err) =
-            if stderr { (Stdio::null(), Stdio::piped()) } else { (Stdio::piped(), Stdio::null()) };
-        let mut child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().unwrap();
-        let (sender, lines) = mpsc::channel();
-        let reader: Box<dyn std::io::Read + Send> = if stderr {
-            Box::new(child.stderr.take().unwrap())
-        } else {
-            Box::new(child.stdout.take().unwrap())
-        };
-        std::thread::spawn(move || {
-            for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        Self { child, lines }
-    }
-
-    fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
-        let deadline = Instant::now() + PATIENCE;
-        while let Ok(line) =
-            self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
-            if wanted(&line) {
-                return Some(line);
-            }
-        }
-        None
-    }
-
-    fn terminate(&mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-struct Broker {
-    dir: TempDir,
-    port: u16,
-    process: Lines,
-}
-
-impl Broker {
-    /// Starts mosquitto with more lines of configuration; `{dir}` stands for its folder.
-    fn start(more: &str) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), more)
-    }
-
-    fn start_in(dir: TempDir, more: &str) -> Self {
-        // Another process may take the port between the question and the answer.
-        for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let place = dir.path().display().to_string();
-            let text = format!(
-                "user root\nlistener {port} 127.0.0.1\npersistence true\n\
-                 persistence_location {place}/\n{}\n",
-                more.replace("{dir}", &place)
-            );
-            fs::write(dir.path().join("mosquitto.conf"), text).unwrap();
-            if let Some(process) = Self::spawn(dir.path()) {
-                return Self { dir, port, process };
-            }
-        }
-        panic!("mosquitto does not start");
-    }
-
-    fn spawn(dir: &Path) -> Option<Lines> {
-        let mut command = Command::new(program("", "mosquitto").unwrap());
-        command.arg("-v").arg("-c").arg(dir.join("mosquitto.conf"));
-        let process = Lines::of(command, true);
-        process
-            .wait_for(|line| line.ends_with("running") || line.contains("rror"))
-            .filter(|line| line.ends_with("running"))
-            .map(|_| process)
-    }
-
-    fn stop(&mut self) {
-        self.process.terminate();
-    }
-
-    fn restart(&mut self) {
-        self.process = Self::spawn(self.dir.path()).expect("the port is free again");
-    }
-
-    /// A subscriber with a session that survives a restart of the broker; ready when this returns.
-    fn subscribe(&self, id: &str, more: &[&str]) -> Subscriber {
-        let mut command = Command::new(program("", "mosquitto_sub").unwrap());
-        command.args(["-h", "localhost", "-p", &self.port.to_string(), "-V", "mqttv5"]);
-        command.args(["-i", id, "-c", "-x", "3600", "-q", "1", "-t", "facelatch/#"]);
-        command.args(["-F", "%j"]).args(more);
-        let lines = Lines::of(command, false);
-        let ready = format!("Sending SUBACK to {id}");
-        self.process.wait_for(|line| line.contains(&ready)).unwrap();
-        Subscriber { lines }
-    }
-
-    fn config(&self) -> MqttConfig {
-        MqttConfig {
-            host: "localhost".into(),
-            port: self.port,
-            tls: false,
-            ca_file: None,
-            client_certificate: None,
-            username: None,
-            password_file: None,
-            base: "facelatch".into(),
-            outbox_max: 1000,
-            discovery_prefix: None,
-            last_retained: false,
-            last_image: false,
-        }
-    }
-}
-
-struct Subscriber {
-    lines: Lines,
-}
-
-struct Message {
-    topic: String,
-    payload: String,
-    retained: bool,
-}
-
-impl Subscriber {
-    fn next(&self) -> Message {
-        let line = self.lines.wait_for(|_| true).expect("a message");
-        let message: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(message["qos"], 1, "{line}");
-        Message {
-            topic: message["topic"].as_str().unwrap().into(),
-            payload: message["payload"].as_str().unwrap().into(),
-            retained: message["retain"] == 1,
-        }
-    }
-
-    fn next_on(&self, topic: &str) -> Message {
-        loop {
-            let message = self.next();
-            if message.topic == topic {
-                return message;
-            }
-        }
-    }
-
-    /// Events until `last`, first arrivals only.
-    fn events_until(&self, last: u64) -> Vec<u64> {
-        let mut seen = Vec::new();
-        while seen.last() != Some(&last) {
-            let message = self.next_on(&topics().path(Topic::Decisions));
-            assert!(!message.retained, "an event is never retained");
-            let event: Event = serde_json::from_str(&message.payload).unwrap();
-            if !seen.contains(&event.seq) {
-                seen.push(event.seq);
-            }
-        }
-        seen
-    }
-}
-
-fn topics() -> Topics {
-    Topics::new("facelatch", DeviceId::from_machine_id("test")).unwrap()
-}
-
-fn event(seq: u64) -> Event {
-    Event {
-        v: 1,
-        event_type: EventType::Match,
-        id: ulid::Ulid::from_parts(seq, 0).to_string(),
-        seq,
-        boot: "boot".into(),
-        t_capture: None,
-        t_decision: UtcTime::from_millis(0),
-        t_relay: None,
-        latency_ms: None,
-        exp: UtcTime::from_millis(0),
-        camera: Some("front".into()),
-        door: None,
-        direction: None,
-        collection: None,
-        person: Some(EventPerson { id: "1".into(), name: "Zoë".into(), metadata: [].into() }),
-        similarity_score: None,
-        method: vec!["face".into()],
-        liveness: None,
-        quality: None,
-        frames: 1,
-        track: None,
-        reason: None,
-        schedule: None,
-        image: None,
-        by: None,
-        conditions: Vec::new(),
-    }
-}
-
-/// A client in a runtime of its own, so that a test can kill it like a process.
-struct Device {
-    handle: MqttHandle,
-    stopper: shutdown::Stopper,
-    runtime: tokio::runtime::Runtime,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Device {
-    fn start(config: MqttConfig) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let (stopper, stop) = shutdown::channel();
-        let (handle, client) = mqtt::client(options(config));
-        let task = runtime.spawn(client.run(stop));
-        Self { handle, stopper, runtime, task }
-    }
-
-    fn wait_until(&self, wanted: impl Fn(&MqttStatus) -> bool) -> MqttStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let status = self.handle.status();
-            if wanted(&status) {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "{status:?}");
-            // The other side is another process: there is nothing to be woken by.
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    }
-
-    fn stop(self) -> Duration {
-        let started = Instant::now();
-        self.stopper.stop();
-        self.runtime.block_on(self.task).unwrap();
-        started.elapsed()
-    }
-
-    /// Like SIGKILL: no goodbye.
-    fn kill(self) {
-        self.task.abort();
-        drop(self.runtime);
-    }
-}
+use support::{Broker, Device, PATIENCE, event, program, topics};
 
 #[test]
 fn birth_contract_and_state_come_first_and_a_stop_says_offline() {
@@ -387,9 +120,10 @@ fn a_full_outbox_keeps_the_newest_and_counts_the_rest() {
     let subscriber = broker.subscribe("watcher", &[]);
     broker.stop();
     let device = Device::start(MqttConfig { outbox_max: 10, ..broker.config() });
+    // It has tried to connect, so it has read the log, which has none of these.
+    device.wait_until(|status| status.trouble.is_some());
     (1..=25).for_each(|seq| device.handle.offer(event(seq)));
     assert_eq!(device.handle.status().dropped, 15);
-    device.wait_until(|status| status.trouble.is_some());
     broker.restart();
     assert_eq!(subscriber.events_until(25), (16..=25).collect::<Vec<u64>>());
 }

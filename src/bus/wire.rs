@@ -478,6 +478,7 @@ mod tests {
     use crate::access::event::{
         EventDoor, EventLiveness, EventPerson, EventQuality, EventType, LivenessResult, Reason,
     };
+    use crate::bus::commands::Refusal;
     use crate::bus::wire::schema::complaints;
 
     fn full_event() -> Event {
@@ -615,6 +616,128 @@ mod tests {
         for bad in ["", "/a", "a/", "a#", "a/+/b", "$SYS", "a\u{0}", "a\nb", &long] {
             assert!(Topics::new(bad, device.clone()).is_err(), "{bad:?}");
         }
+    }
+
+    /// The page lists every topic with its direction, its retain flag and its quality of service,
+    /// every refusal, and nothing else.
+    #[test]
+    fn the_page_lists_every_topic_and_every_refusal() {
+        let page = include_str!("../../docs/ref/mqtt.md");
+        let section = |title: &str| {
+            let from = page.find(title).unwrap_or_else(|| panic!("{title}")) + title.len();
+            page[from..].split("\n## ").next().unwrap().to_string()
+        };
+        let table = section("\n## Topics\n");
+        let rows: Vec<Vec<&str>> = table
+            .lines()
+            .filter(|line| line.starts_with("| `B/"))
+            .map(|line| line.split('|').map(str::trim).skip(1).take(4).collect())
+            .collect();
+        let expected: Vec<[String; 4]> = Topic::ALL
+            .into_iter()
+            .map(|topic| {
+                let lossy = matches!(topic, Topic::Error | Topic::LastImage);
+                let (direction, retained) = match topic {
+                    Topic::Last => ("out", "with `mqtt.last_retained`"),
+                    _ if topic.command().is_some() => ("in", "refused"),
+                    _ if topic.is_retained() => ("out", "yes"),
+                    _ => ("out", "no"),
+                };
+                let qos = if lossy { "0" } else { "1" };
+                [format!("`B/{}`", topic.suffix()), direction.into(), retained.into(), qos.into()]
+            })
+            .collect();
+        assert_eq!(rows, expected);
+        let commands = section("\n## Commands\n");
+        let refusals: Vec<&str> = commands
+            .split("| `code` | why |")
+            .nth(1)
+            .unwrap()
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .flat_map(|line| line.split('|').nth(1).unwrap().split(','))
+            .map(|code| code.trim().trim_matches('`'))
+            .collect();
+        let codes: Vec<&str> = Refusal::ALL.iter().map(|refusal| refusal.code()).collect();
+        assert_eq!(refusals, codes);
+    }
+
+    #[test]
+    fn topics_are_found_by_their_path() {
+        let topics = Topics::new("a/b", DeviceId::from_machine_id("x")).unwrap();
+        for topic in Topic::ALL {
+            assert_eq!(topics.find(&topics.path(topic)), Some(topic));
+        }
+        let root = topics.root();
+        for other in ["", root, &format!("{root}/"), &format!("x{root}/status"), "a/b/status"] {
+            assert_eq!(topics.find(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_door_is_told_by_its_topics_and_in_the_snapshot() {
+        let mut status = DoorStatus {
+            mode: Mode::Lockdown,
+            lock: LockState::Jammed,
+            open: Some(true),
+            held: true,
+            forced: false,
+            tamper: Some(false),
+            face_enabled: false,
+            locked_out: true,
+            fault: true,
+        };
+        let told: Vec<String> = door(&status)
+            .iter()
+            .map(|(topic, word)| format!("{} {word}", topic.suffix()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "door/1/lock JAMMED",
+                "door/1/mode lockdown",
+                "face/enabled OFF",
+                "door/1/contact ON",
+                "door/1/held ON",
+                "door/1/forced OFF",
+                "tamper OFF"
+            ]
+        );
+        let message = String::from_utf8(json(&DoorMessage::of(&status))).unwrap();
+        assert_eq!(
+            message,
+            r#"{"id":1,"mode":"lockdown","lock":"JAMMED","open":true,"held":true,"forced":false,"face_enabled":false,"locked_out":true,"fault":true}"#
+        );
+        (status.open, status.tamper) = (None, None);
+        assert_eq!(door(&status).len(), 3);
+    }
+
+    #[test]
+    fn events_go_by_kind_and_door() {
+        let with = |event_type, door: bool| {
+            let door = door.then(|| EventDoor { id: 1, name: "Front".into() });
+            route(&Event { event_type, door, ..bare_event() })
+        };
+        assert_eq!(with(EventType::Granted, true), Some(Route::Both));
+        assert_eq!(with(EventType::Match, false), Some(Route::Decisions));
+        assert_eq!(with(EventType::HeldOpen, true), Some(Route::Door));
+        assert_eq!(with(EventType::System, false), None);
+    }
+
+    #[test]
+    fn what_is_remembered_is_read_again_and_garbage_is_not() {
+        let memory = Remembered {
+            delivered_seq: 7,
+            dropped: 3,
+            announced: Some(Announced {
+                prefix: "homeassistant".into(),
+                components: BTreeMap::from([("lock".to_string(), "lock".to_string())]),
+            }),
+            retained: BTreeSet::from(["state".to_string()]),
+        };
+        assert_eq!(read_remembered(&remembered(&memory)), Some(memory));
+        assert_eq!(read_remembered(b""), None);
+        assert_eq!(read_remembered(b"7"), None);
     }
 
     #[test]

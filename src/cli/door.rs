@@ -100,7 +100,8 @@ pub fn run(args: &DoorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let _alone = alone(&config.store.dir)?;
     logging::init_logging(&config.log)?;
-    let (board, described) = select::board(door.backend, &door.wiring).map_err(unavailable)?;
+    let (board, described) =
+        select::board(door.backend, &door.wiring).map_err(|error| unavailable(&error))?;
     match args.command {
         DoorCommand::Test { seconds } => {
             line(described);
@@ -125,7 +126,7 @@ pub fn run(args: &DoorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn unavailable(error: BoardError) -> anyhow::Error {
+fn unavailable(error: &BoardError) -> anyhow::Error {
     UnavailableError(error.to_string()).into()
 }
 
@@ -232,7 +233,7 @@ async fn follow(
     let begun = Instant::now();
     while time.is_none_or(|time| begun.elapsed() < time) {
         let pause =
-            time.map_or(READ_EVERY, |time| READ_EVERY.min(time - begun.elapsed().min(time)));
+            time.map_or(READ_EVERY, |time| READ_EVERY.min(time.saturating_sub(begun.elapsed())));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = ends.wait() => return Ok(()),
@@ -251,17 +252,17 @@ fn test(mut board: Box<dyn Board>, door: &DoorConfig, time: Duration) -> anyhow:
     let _entered = runtime.enter();
     // Before the relay moves: from here on no signal leaves it energised.
     let mut ends = Ends::new()?;
-    let inputs = board.inputs().map_err(unavailable)?;
+    let inputs = board.inputs().map_err(|error| unavailable(&error))?;
     let mut right = read_back(&mut *board, false);
     if inputs != Inputs::default() {
         line(format!("inputs: {}", shown(inputs)));
     }
-    board.set_relay(true).map_err(unavailable)?;
+    board.set_relay(true).map_err(|error| unavailable(&error))?;
     right &= read_back(&mut *board, true);
     let opened = runtime.block_on(follow(&mut *board, inputs, Some(time), &mut ends));
-    board.set_relay(false).map_err(unavailable)?;
+    board.set_relay(false).map_err(|error| unavailable(&error))?;
     right &= read_back(&mut *board, false);
-    opened.map_err(unavailable)?;
+    opened.map_err(|error| unavailable(&error))?;
     if door.backend == DoorBackend::Simulated {
         line("nothing has moved: door.backend = \"simulated\"");
     }
@@ -297,9 +298,11 @@ fn watch(
     let runtime = runtime()?;
     let _entered = runtime.enter();
     let mut ends = Ends::new()?;
-    let inputs = board.inputs().map_err(unavailable)?;
+    let inputs = board.inputs().map_err(|error| unavailable(&error))?;
     line(format!("  {:>7.2} s  {}", 0.0, shown(inputs)));
-    runtime.block_on(follow(&mut *board, inputs, time, &mut ends)).map_err(unavailable)?;
+    runtime
+        .block_on(follow(&mut *board, inputs, time, &mut ends))
+        .map_err(|error| unavailable(&error))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -308,14 +311,15 @@ fn wiegand_timing(
     frames: u32,
     timing: WiegandTiming,
 ) -> anyhow::Result<ExitCode> {
-    let Some(mut lines) = board.take_data_lines() else {
+    let Some(mut lines) = board.data_lines().map_err(|error| unavailable(&error))? else {
         return Err(UsageError("door.wiegand = \"none\": there are no data lines".into()).into());
     };
     let hurried = wiegand::hurry();
     let bits: Vec<bool> = (0..26).map(|bit| bit % 2 == 1).collect();
     let (mut widths, mut intervals) = (Vec::new(), Vec::new());
     for _ in 0..frames {
-        let pulses = wiegand::send(&mut *lines, &bits, timing, &SpinPace).map_err(unavailable)?;
+        let pulses = wiegand::send(&mut *lines, &bits, timing, &SpinPace)
+            .map_err(|error| unavailable(&error))?;
         widths.extend(pulses.iter().map(Pulse::width));
         intervals.extend(pulses.windows(2).map(|pair| pair[1].fell.since(pair[0].fell)));
         SpinPace.wait_until(SpinPace.now().plus(wiegand::FRAME_GAP));

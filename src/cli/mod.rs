@@ -15,6 +15,7 @@ pub mod door;
 pub mod eval;
 pub mod key;
 pub mod models;
+pub mod mqtt;
 pub mod output;
 pub mod pad;
 pub mod person;
@@ -77,6 +78,8 @@ enum Command {
     Camera(camera::CameraArgs),
     /// Try a door's wires: relay, contact, buttons
     Door(door::DoorArgs),
+    /// Take back what this device left on the broker
+    Mqtt(mqtt::MqttArgs),
     /// Measure speed and memory on this machine
     Bench(bench::BenchArgs),
     /// Search a collection for the faces in picture files
@@ -123,6 +126,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(args) => models::run(args, &config.models),
         Command::Camera(args) => camera::run(args, &config),
         Command::Door(args) => door::run(&args, &config),
+        Command::Mqtt(args) => mqtt::run(&args, &config),
         Command::Bench(args) => bench::run(&args, &config),
         Command::Search(args) => search::run(&args, &config),
     }

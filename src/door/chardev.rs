@@ -30,27 +30,17 @@ const CONSUMER: &str = "facelatch";
 /// One door at the lines of one chip.
 pub struct ChardevBoard {
     lines: Request,
+    chip: Found,
     described: String,
     wiring: Wiring,
-    data: Option<Box<dyn DataLines>>,
 }
 
 impl ChardevBoard {
     /// Requests the lines; the relay is released from the first moment on.
     pub fn open(wiring: &Wiring) -> Result<Self, BoardError> {
         let chip = Found::chip(wiring)?;
-        chip.are_free(wiring)?;
-        let data = match &wiring.wiegand {
-            Some(wiegand) => {
-                let offsets = [wiegand.d0_line, wiegand.d1_line];
-                let mut builder = Request::builder();
-                builder.on_chip(&chip.path).with_consumer(CONSUMER);
-                builder.with_lines(&offsets).as_output(Value::Active);
-                let lines = builder.request().map_err(|error| chip.failed(&error))?;
-                Some(Box::new(RequestedLines { lines, offsets }) as Box<dyn DataLines>)
-            }
-            None => None,
-        };
+        // Not those of Wiegand: when a board is opened again, frames may still be on their way.
+        chip.are_free(&own_lines(wiring))?;
         let mut builder = Request::builder();
         builder.on_chip(&chip.path).with_consumer(CONSUMER);
         builder.with_line(wiring.relay_line).as_output(level(wiring, false));
@@ -59,7 +49,7 @@ impl ChardevBoard {
         }
         let lines = builder.request().map_err(|error| chip.failed(&error))?;
         let described = chip.described(wiring);
-        Ok(Self { lines, described, wiring: wiring.clone(), data })
+        Ok(Self { lines, chip, described, wiring: wiring.clone() })
     }
 
     fn failed(&self, what: &str, error: &gpiocdev::Error) -> BoardError {
@@ -70,7 +60,7 @@ impl ChardevBoard {
 /// Whether the lines can be requested; requests none.
 pub fn examine(wiring: &Wiring) -> Result<String, BoardError> {
     let chip = Found::chip(wiring)?;
-    chip.are_free(wiring)?;
+    chip.are_free(&all_lines(wiring))?;
     Ok(chip.described(wiring))
 }
 
@@ -83,9 +73,16 @@ fn inputs(wiring: &Wiring) -> impl Iterator<Item = InputLine> {
     [wiring.contact, wiring.exit, wiring.tamper, wiring.bell].into_iter().flatten()
 }
 
-fn all_lines(wiring: &Wiring) -> Vec<u32> {
+/// The relay and the inputs.
+fn own_lines(wiring: &Wiring) -> Vec<u32> {
     let mut lines = vec![wiring.relay_line];
     lines.extend(inputs(wiring).map(|input| input.line));
+    lines
+}
+
+/// With those of Wiegand.
+fn all_lines(wiring: &Wiring) -> Vec<u32> {
+    let mut lines = own_lines(wiring);
     lines.extend(wiring.wiegand.iter().flat_map(|wiegand| [wiegand.d0_line, wiegand.d1_line]));
     lines
 }
@@ -169,9 +166,9 @@ impl Found {
     }
 
     /// No other program, and no driver of the kernel, has one of the lines.
-    fn are_free(&self, wiring: &Wiring) -> Result<(), BoardError> {
-        for line in all_lines(wiring) {
-            let info = self.chip.line_info(line).map_err(|error| self.failed(&error))?;
+    fn are_free(&self, lines: &[u32]) -> Result<(), BoardError> {
+        for line in lines {
+            let info = self.chip.line_info(*line).map_err(|error| self.failed(&error))?;
             if info.used {
                 let what = format!("{}, line {line}", self.path.display());
                 let holder = if info.consumer.is_empty() { "the kernel" } else { &info.consumer };
@@ -237,8 +234,15 @@ impl Board for ChardevBoard {
         })
     }
 
-    fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
-        self.data.take()
+    fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError> {
+        let Some(wiegand) = &self.wiring.wiegand else { return Ok(None) };
+        let offsets = [wiegand.d0_line, wiegand.d1_line];
+        self.chip.are_free(&offsets)?;
+        let mut builder = Request::builder();
+        builder.on_chip(&self.chip.path).with_consumer(CONSUMER);
+        builder.with_lines(&offsets).as_output(Value::Active);
+        let lines = builder.request().map_err(|error| self.failed("Wiegand", &error))?;
+        Ok(Some(Box::new(RequestedLines { lines, offsets })))
     }
 }
 

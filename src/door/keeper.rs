@@ -41,6 +41,7 @@ use crate::door::strike::DoorStatus;
 use crate::door::strike::Report;
 use crate::door::strike::Restored;
 use crate::door::strike::StrikeOptions;
+use crate::door::wiegand::FrameCounters;
 use crate::shutdown::StopSignal;
 
 /// Requests that wait for the keeper. It takes each within a turn, so more than a few mean that it
@@ -113,6 +114,8 @@ pub struct KeeperCounters {
     pub observer_panics: AtomicU64,
     /// A grant or a command was refused because nobody would have learnt of the opening.
     pub unobserved: AtomicU64,
+    /// Wiegand frames.
+    pub frames: Arc<FrameCounters>,
 }
 
 enum Message {

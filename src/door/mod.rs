@@ -50,9 +50,9 @@ pub trait Board: Send {
     fn relay(&mut self) -> Result<bool, BoardError>;
     /// The inputs at this moment, in the words of the door and not debounced.
     fn inputs(&mut self) -> Result<Inputs, BoardError>;
-    /// The Wiegand lines, for a thread of their own: a frame takes longer than the relay may wait.
-    /// `None`: there are none, or they were taken already.
-    fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>>;
+    /// Requests the Wiegand lines, for a thread of their own: a frame takes longer than the relay may
+    /// wait. `None`: there are none. To be called again only when the former ones were dropped.
+    fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError>;
 }
 
 /// The two data lines of a Wiegand interface, idle high. Dropping them leaves them idle.

@@ -37,7 +37,9 @@ pub struct RaspberryBoard {
     exit: Option<Switch>,
     tamper: Option<Switch>,
     bell: Option<Switch>,
-    data: Option<PinLines>,
+    gpio: Gpio,
+    /// D0 and D1.
+    data: Option<(u32, u32)>,
 }
 
 struct Switch {
@@ -59,13 +61,6 @@ impl RaspberryBoard {
         let energising = Level::from(wiring.active_high);
         let relay = relay(pin(&gpio, wiring.relay_line)?, energising);
         let switch = |input: Option<InputLine>| input.map(|input| switch(&gpio, input)).transpose();
-        let data = match &wiring.wiegand {
-            Some(wiegand) => Some(PinLines {
-                d0: idle_high(pin(&gpio, wiegand.d0_line)?),
-                d1: idle_high(pin(&gpio, wiegand.d1_line)?),
-            }),
-            None => None,
-        };
         Ok(Self {
             relay,
             line: wiring.relay_line,
@@ -74,7 +69,8 @@ impl RaspberryBoard {
             exit: switch(wiring.exit)?,
             tamper: switch(wiring.tamper)?,
             bell: switch(wiring.bell)?,
-            data,
+            data: wiring.wiegand.as_ref().map(|wiegand| (wiegand.d0_line, wiegand.d1_line)),
+            gpio,
         })
     }
 }
@@ -165,8 +161,11 @@ impl Board for RaspberryBoard {
         })
     }
 
-    fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
-        self.data.take().map(|lines| Box::new(lines) as Box<dyn DataLines>)
+    fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError> {
+        let Some((d0, d1)) = self.data else { return Ok(None) };
+        let lines =
+            PinLines { d0: idle_high(pin(&self.gpio, d0)?), d1: idle_high(pin(&self.gpio, d1)?) };
+        Ok(Some(Box::new(lines)))
     }
 }
 

@@ -90,13 +90,12 @@ pub struct RecordedBoard {
     wires: Wires,
     clock: Arc<dyn Clock>,
     telling: Telling,
-    has_data_lines: bool,
 }
 
 impl RecordedBoard {
     /// A board whose relay is released.
     pub fn new(clock: Arc<dyn Clock>, telling: Telling) -> Self {
-        Self { wires: Wires::default(), clock, telling, has_data_lines: true }
+        Self { wires: Wires::default(), clock, telling }
     }
 
     /// Its wires, for whoever watches them.
@@ -136,9 +135,10 @@ impl Board for RecordedBoard {
         state.works().map(|()| state.inputs)
     }
 
-    fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
+    fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError> {
+        self.wires.lock().works()?;
         let lines = RecordedLines { wires: self.wires.clone(), clock: Arc::clone(&self.clock) };
-        std::mem::take(&mut self.has_data_lines).then(|| Box::new(lines) as Box<dyn DataLines>)
+        Ok(Some(Box::new(lines)))
     }
 }
 
@@ -192,15 +192,15 @@ mod tests {
     }
 
     #[test]
-    fn data_lines_are_given_once_and_fail_with_the_board() {
+    fn data_lines_fail_with_the_board() {
         let clock = Arc::new(SimulatedClock::new(UtcTime::from_millis(0)));
         let mut board = RecordedBoard::new(clock, Telling::Silent);
-        let mut lines = board.take_data_lines().unwrap();
-        assert!(board.take_data_lines().is_none());
+        let mut lines = board.data_lines().unwrap().unwrap();
         let fault = BoardError::new("line 17", "cut");
         board.wires().set_fault(Some(fault.clone()));
         assert_eq!(lines.pull(DataLine::D0, true), Err(fault.clone()));
         assert_eq!(board.inputs(), Err(fault.clone()));
         assert_eq!(board.relay(), Err(fault));
+        assert!(board.data_lines().is_err());
     }
 }

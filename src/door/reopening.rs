@@ -58,8 +58,12 @@ impl Board for ReopeningBoard {
         self.with(|board| board.relay())
     }
 
-    fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
-        self.with(|board| Ok(board.take_data_lines())).ok().flatten()
+    fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError> {
+        // Without them the relay works on: it is not let go for their sake.
+        match &mut self.board {
+            Some(board) => board.data_lines(),
+            None => Err(BoardError::new("the board", "it is not open")),
+        }
     }
 }
 
@@ -89,8 +93,8 @@ mod tests {
             Ok(false)
         }
 
-        fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
-            None
+        fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError> {
+            Ok(None)
         }
     }
 

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::TrySendError;
 use std::thread;
 use std::time::Duration;
 
@@ -55,9 +56,9 @@ impl Pace for SpinPace {
     }
 
     fn wait_until(&self, moment: Moment) {
-        let left = moment.since(self.now());
-        if left > SPIN {
-            thread::sleep(left - SPIN);
+        let sleep = moment.since(self.now()).saturating_sub(SPIN);
+        if !sleep.is_zero() {
+            thread::sleep(sleep);
         }
         while self.now() < moment {
             std::hint::spin_loop();
@@ -144,14 +145,14 @@ pub struct Emitter {
 }
 
 impl Emitter {
-    /// Starts the thread; it ends with the emitter.
+    /// Starts the thread; it ends with the emitter, and when a line fails.
     pub fn start(
         lines: Box<dyn DataLines>,
         timing: WiegandTiming,
         pace: Box<dyn Pace>,
+        counters: Arc<FrameCounters>,
     ) -> std::io::Result<Self> {
         let (queue, frames) = mpsc::sync_channel(QUEUE_MAX);
-        let counters = Arc::new(FrameCounters::default());
         let counted = Arc::clone(&counters);
         thread::Builder::new()
             .name("wiegand".into())
@@ -159,17 +160,18 @@ impl Emitter {
         Ok(Self { queue, counters })
     }
 
-    /// Hands over a frame; never waits. A frame that finds the queue full is lost and counted.
-    pub fn send(&self, bits: Vec<bool>) {
-        if self.queue.try_send(bits).is_err() {
-            self.counters.lost.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("a Wiegand frame was not sent: too many wait");
+    /// Hands over a frame; never waits. A frame that finds the queue full is lost and counted. It
+    /// comes back when the thread has ended because a line failed.
+    pub fn send(&self, bits: Vec<bool>) -> Result<(), Vec<bool>> {
+        match self.queue.try_send(bits) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(bits)) => Err(bits),
+            Err(TrySendError::Full(_)) => {
+                self.counters.lost.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!("a Wiegand frame was not sent: too many wait");
+                Ok(())
+            }
         }
-    }
-
-    /// What became of the frames so far.
-    pub fn counters(&self) -> Arc<FrameCounters> {
-        Arc::clone(&self.counters)
     }
 }
 
@@ -202,6 +204,7 @@ fn run(
             Err(error) => {
                 counters.lost.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "a Wiegand frame broke off");
+                return;
             }
         }
         pace.wait_until(pace.now().plus(FRAME_GAP));
@@ -310,10 +313,10 @@ mod tests {
         let (pace, edges, lines) = lines(Duration::ZERO, usize::MAX);
         let (ended, end) = mpsc::channel::<()>();
         let lines = Box::new(Ending(lines, ended));
-        let emitter = Emitter::start(lines, TIMING, Box::new(pace)).unwrap();
-        let counters = emitter.counters();
-        emitter.send(vec![true]);
-        emitter.send(vec![false]);
+        let counters = Arc::new(FrameCounters::default());
+        let emitter = Emitter::start(lines, TIMING, Box::new(pace), Arc::clone(&counters)).unwrap();
+        emitter.send(vec![true]).unwrap();
+        emitter.send(vec![false]).unwrap();
         drop(emitter);
         assert!(end.recv().is_err(), "the thread has ended and dropped its lines");
         let edges = edges.lock().unwrap();
@@ -327,12 +330,27 @@ mod tests {
         let (pace, edges, lines) = lines(PULSE_MAX, usize::MAX);
         let (ended, end) = mpsc::channel::<()>();
         let lines = Box::new(Ending(lines, ended));
-        let emitter = Emitter::start(lines, TIMING, Box::new(pace)).unwrap();
-        let counters = emitter.counters();
-        emitter.send(vec![true]);
+        let counters = Arc::new(FrameCounters::default());
+        let emitter = Emitter::start(lines, TIMING, Box::new(pace), Arc::clone(&counters)).unwrap();
+        emitter.send(vec![true]).unwrap();
         drop(emitter);
         assert!(end.recv().is_err());
         assert_eq!(edges.lock().unwrap().len(), 2);
         assert_eq!(counters.stretched.load(Ordering::Relaxed), 1);
+    }
+    #[test]
+    fn a_line_that_fails_ends_the_thread_and_the_next_frame_comes_back() {
+        let (pace, _, lines) = lines(Duration::ZERO, 0);
+        let (ended, end) = mpsc::channel::<()>();
+        let counters = Arc::new(FrameCounters::default());
+        let lines = Box::new(Ending(lines, ended));
+        let emitter = Emitter::start(lines, TIMING, Box::new(pace), Arc::clone(&counters)).unwrap();
+        emitter.send(vec![true]).unwrap();
+        assert!(end.recv().is_err());
+        assert_eq!(counters.lost.load(Ordering::Relaxed), 1);
+        // The queue closes a moment after the lines are dropped.
+        while emitter.send(vec![false]).is_ok() {
+            thread::yield_now();
+        }
     }
 }

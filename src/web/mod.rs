@@ -24,6 +24,7 @@ pub mod guarded;
 pub mod keys;
 pub mod liveness;
 pub mod local_socket;
+pub mod lockout;
 pub mod openapi;
 pub mod operations;
 pub mod oracle;

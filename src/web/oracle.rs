@@ -38,7 +38,7 @@ pub const PAUSE: Duration = Duration::from_secs(60);
 /// The steps in which scores are shown and thresholds are taken.
 const STEPS: f32 = 100.0;
 /// Hundredths are not exact in `f32`: what is this close to one, in steps, is that hundredth.
-const STEP_SLACK: f32 = 1e-3;
+const STEP_SLACK: f32 = 1e-4;
 
 /// How finely a caller sees scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +195,7 @@ mod tests {
             let own = Precision::Hundredths;
             let shown = own.shown(score);
             let back = own.least(Score::new(shown).unwrap());
-            prop_assert!(back.value() == shown && shown <= score + STEP_SLACK / STEPS);
+            prop_assert!(back.value() == shown && shown <= score + 2.0 * STEP_SLACK / STEPS);
         }
     }
 

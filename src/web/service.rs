@@ -33,6 +33,7 @@ use crate::web::events;
 use crate::web::events::EventLog;
 use crate::web::keys;
 use crate::web::liveness;
+use crate::web::lockout::BadKeys;
 use crate::web::openapi;
 use crate::web::oracle::NearMisses;
 use crate::web::path;
@@ -154,6 +155,7 @@ pub struct Service {
     options: ServiceOptions,
     openapi: Bytes,
     near_misses: NearMisses,
+    bad_keys: BadKeys,
 }
 
 /// A request whose caller has been let in.
@@ -178,7 +180,8 @@ impl Service {
             Recognition::Unavailable { reason } => Err(reason),
         };
         let openapi = openapi::document().into();
-        Self { roster, workers, options, openapi, near_misses: NearMisses::default() }
+        let (near_misses, bad_keys) = (NearMisses::default(), BadKeys::default());
+        Self { roster, workers, options, openapi, near_misses, bad_keys }
     }
 
     /// Answers one request, whose body is complete and within the server's limit.
@@ -196,7 +199,7 @@ impl Service {
             Access::Metrics => auth::metrics_access(self.options.metrics_access, caller),
             access => access,
         };
-        let holder = auth::authorise(&self.roster, &head.headers, caller, access)?;
+        let holder = self.authorise(&head.headers, caller, access)?;
         if route.endpoint == Endpoint::Page {
             return system::page(head.uri.path()).map(whole);
         }
@@ -207,6 +210,25 @@ impl Service {
             return stream::open(self, &request).await;
         }
         self.dispatch(route.endpoint, request).await.map(whole)
+    }
+
+    /// Lets the caller in, unless the key or what came before from this address forbids it.
+    fn authorise(
+        &self,
+        headers: &HeaderMap,
+        caller: Caller,
+        access: Access,
+    ) -> Result<Holder, ApiError> {
+        if access == Access::Open {
+            return auth::authorise(&self.roster, headers, caller, access);
+        }
+        let now = SystemClock.now();
+        self.bad_keys.admit(caller, now, self.metrics())?;
+        auth::authorise(&self.roster, headers, caller, access).inspect_err(|error| {
+            if error.code() == ErrorCode::ApiKeyNotValid {
+                self.bad_keys.note(caller, now, self.metrics());
+            }
+        })
     }
 
     async fn dispatch(

@@ -435,11 +435,7 @@ impl<'a> Session<'a> {
         let now = self.shared.now();
         let (rings, image, errors) = {
             let mut queue = self.shared.queue();
-            let drops = queue.drops_to_report();
-            if drops > 0 {
-                let message = format!("{drops} events were dropped before they reached the broker");
-                queue.errors.push_back(wire::error(now.utc, "events_dropped", &message, None));
-            }
+            queue.report_drops(now);
             let rings = std::mem::take(&mut queue.rings);
             (rings, queue.image.take(), std::mem::take(&mut queue.errors))
         };

@@ -159,11 +159,13 @@ impl Shared {
         match outgoing {
             Prepared::Sendable(outgoing) if queue.loaded => drop(queue.outbox.push(outgoing)),
             Prepared::Sendable(outgoing) => {
-                if queue.early.len() >= self.config.outbox_max {
-                    // The log has it.
-                    queue.early.pop_front();
-                }
                 queue.early.push_back(outgoing);
+                if queue.early.len() > self.config.outbox_max
+                    && queue.early.pop_front().is_some_and(|lost| lost.seq == 0)
+                {
+                    // Any other is in the log, and is read from there.
+                    queue.outbox.count_dropped(1);
+                }
             }
             Prepared::NotForTheBus => {}
             Prepared::TooLarge => queue.outbox.count_dropped(1),
@@ -224,6 +226,7 @@ impl Shared {
         let mut queue = self.queue();
         queue.outbox.connection_lost();
         queue.image = None;
+        queue.drop_logged = false;
     }
 }
 
@@ -263,15 +266,19 @@ impl Queue {
         }
     }
 
-    /// Events that were dropped since this was asked last.
-    pub fn drops_to_report(&mut self) -> u64 {
-        let fresh = self.outbox.dropped() - self.reported;
-        self.reported = self.outbox.dropped();
-        self.drop_logged = false;
-        fresh
+    /// Tells subscribers of what was dropped since they were told last.
+    pub fn report_drops(&mut self, now: Now) {
+        let drops = self.outbox.dropped() - self.reported;
+        if drops == 0 {
+            return;
+        }
+        let message = format!("{drops} events were dropped before they reached the broker");
+        if self.report(now.at, wire::error(now.utc, "events_dropped", &message, None)) {
+            self.reported = self.outbox.dropped();
+        }
     }
 
-    /// One line for the first event of a row that is dropped.
+    /// One line for the first event that is dropped since the connection was lost.
     pub fn note_drops(&mut self) {
         if self.outbox.dropped() > self.reported && !self.drop_logged {
             self.drop_logged = true;

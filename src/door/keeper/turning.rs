@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::door::Board;
 use crate::door::BoardError;
+use crate::door::WiegandTiming;
 use crate::door::keeper::GrantRequest;
 use crate::door::keeper::KeeperParts;
 use crate::door::keeper::Message;
@@ -69,6 +70,8 @@ pub(in crate::door::keeper) struct Keeper {
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
     telling: Option<Telling>,
+    wiegand: Option<WiegandTiming>,
+    /// `None` while its lines fail.
     emitter: Option<Emitter>,
     /// Whether the line is energised, as far as anyone knows: a wire that fails may be.
     energised: bool,
@@ -84,17 +87,15 @@ pub(in crate::door::keeper) struct Keeper {
 
 impl Keeper {
     pub(in crate::door::keeper) fn new(
-        mut parts: KeeperParts,
+        parts: KeeperParts,
         shared: Arc<Shared>,
     ) -> std::io::Result<Self> {
         let now = parts.clock.now();
-        let lines = parts.wiegand.and_then(|timing| Some((parts.board.take_data_lines()?, timing)));
-        let emitter =
-            lines.map(|(lines, timing)| Emitter::start(lines, timing, Box::new(SpinPace)));
         let strike = Strike::new(parts.options, parts.restored, now);
         Ok(Self {
             telling: Some(Telling::start(parts.observer, Arc::clone(&shared))?),
-            emitter: emitter.transpose()?,
+            wiegand: parts.wiegand,
+            emitter: None,
             board: parts.board,
             mode_since: (strike.status().mode, now),
             strike,
@@ -114,17 +115,24 @@ impl Keeper {
     pub(in crate::door::keeper) fn run(mut self, inbox: &Receiver<Message>, stop: &StopSignal) {
         let _ended = Ended(Arc::clone(&self.shared));
         self.turn();
+        self.start_emitter();
         while !stop.stopped() {
             let message = inbox.recv_timeout(self.wait()).ok();
             if stop.stopped() {
-                message.into_iter().for_each(|message| self.refuse(message));
+                if let Some(message) = message {
+                    self.refuse(message);
+                }
                 break;
             }
-            message.into_iter().for_each(|message| self.take(message));
+            if let Some(message) = message {
+                self.take(message);
+            }
             self.turn();
         }
         self.release_for_good();
-        inbox.try_iter().for_each(|message| self.refuse(message));
+        for message in inbox.try_iter() {
+            self.refuse(message);
+        }
         if let Some(telling) = self.telling.take() {
             telling.finish();
         }
@@ -137,7 +145,8 @@ impl Keeper {
         if let Some(deadline) = self.strike.deadline() {
             next = next.min(deadline.max(now.plus(TURN_MIN)));
         }
-        if self.has_inputs {
+        // While a wire fails inputs are not read, and would be due all the time.
+        if self.has_inputs && self.trouble.is_none() {
             next = next.min(self.inputs_next);
         }
         next.since(now)
@@ -229,7 +238,7 @@ impl Keeper {
     }
 
     /// Tells the machine, brings the line to what it says, then tells what happened.
-    fn step(&mut self, now: Moment, input: Input, origin: Origin) {
+    fn step(&mut self, now: Moment, input: Input, mut origin: Origin) {
         let reports = self.strike.step(now, input);
         let opened = reports.iter().any(|report| matches!(report, Report::Opened(_)));
         if opened && self.trouble.is_none() {
@@ -237,13 +246,19 @@ impl Keeper {
         }
         let outcome = self.let_go_between(&reports).and_then(|()| self.follow());
         let at = self.clock.now();
+        // An opening that ended within the step was one all the same.
+        let failed = outcome.is_err() || (self.strike.is_energised() && !self.energised);
         let reports = reports.into_iter().map(|report| match report {
-            Report::Opened(cause) if !self.energised || outcome.is_err() => {
-                Report::Refused(cause, Reason::Fault)
-            }
+            Report::Opened(cause) if failed => Report::Refused(cause, Reason::Fault),
             report => report,
         });
-        self.tell_all(reports.collect(), at, origin);
+        let reports: Vec<Report> = reports.collect();
+        if reports.contains(&Report::Opened(Cause::Grant))
+            && let Some(card) = origin.card.take()
+        {
+            self.send_card(card);
+        }
+        self.tell_all(reports, at, origin);
         if let Err(error) = outcome {
             self.fail(&error);
         }
@@ -361,16 +376,45 @@ impl Keeper {
         status
     }
 
+    /// Sends a card, on the emitter's thread. Lines that failed are requested anew, once.
+    fn send_card(&mut self, card: Vec<bool>) {
+        if self.wiegand.is_none() {
+            return;
+        }
+        let Err(card) = self.hand_over(card) else { return };
+        self.start_emitter();
+        if self.hand_over(card).is_err() {
+            self.shared.counters.frames.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn hand_over(&self, card: Vec<bool>) -> Result<(), Vec<bool>> {
+        match &self.emitter {
+            Some(emitter) => emitter.send(card),
+            None => Err(card),
+        }
+    }
+
+    fn start_emitter(&mut self) {
+        let Some(timing) = self.wiegand else { return };
+        let counters = Arc::clone(&self.shared.counters.frames);
+        let started = match self.board.data_lines() {
+            Ok(Some(lines)) => Emitter::start(lines, timing, Box::new(SpinPace), counters)
+                .map_err(|error| BoardError::new("a thread", error.to_string())),
+            Ok(None) => Err(BoardError::new("the board", "it has no data lines")),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &started {
+            tracing::error!(%error, "the Wiegand output cannot be used");
+        }
+        self.emitter = started.ok();
+    }
+
     fn tell_all(&self, reports: Vec<Report>, at: Moment, mut origin: Origin) {
         let status = self.status();
         for report in reports {
             let of_grant =
                 matches!(report, Report::Opened(Cause::Grant) | Report::Refused(Cause::Grant, _));
-            if report == Report::Opened(Cause::Grant)
-                && let (Some(emitter), Some(card)) = (&self.emitter, origin.card.take())
-            {
-                emitter.send(card);
-            }
             let draft = if of_grant { origin.draft.take() } else { None };
             self.tell(Notice { report, at, by: origin.by.clone(), draft, status });
         }

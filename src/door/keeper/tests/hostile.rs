@@ -56,8 +56,8 @@ impl<F: FnMut(Asked) -> Result<(), BoardError> + Send> Board for Scripted<F> {
         self.0(Asked::Inputs).map(|()| Inputs { exit: Some(false), ..Inputs::default() })
     }
 
-    fn take_data_lines(&mut self) -> Option<Box<dyn DataLines>> {
-        None
+    fn data_lines(&mut self) -> Result<Option<Box<dyn DataLines>>, BoardError> {
+        Ok(None)
     }
 }
 
@@ -79,7 +79,7 @@ fn failing(fails: &Arc<Mutex<bool>>, log: &Log) -> impl Board + 'static {
 #[test]
 fn a_relay_that_fails_grants_nothing_is_told_to_release_and_comes_back_closed() {
     let (fails, log) = (Arc::new(Mutex::new(false)), Log::default());
-    let mut rig = Rig::with(failing(&fails, &log), simulated(), |_| {});
+    let mut rig = Rig::with(failing(&fails, &log), simulated(), |parts| parts.has_inputs = true);
     *fails.lock().unwrap() = true;
     log.lock().unwrap().clear();
     rig.grant("a");
@@ -87,6 +87,7 @@ fn a_relay_that_fails_grants_nothing_is_told_to_release_and_comes_back_closed() 
     let notice = rig.next();
     assert_eq!(notice.report, Report::Refused(Cause::Grant, Reason::Fault));
     assert_eq!(notice.draft.unwrap().id, "a");
+    assert!(rig.keeper.wait() >= Duration::from_millis(10), "it does not spin meanwhile");
     let told: Vec<Report> = rig.reports(2);
     assert!(told.contains(&Report::Fault(true)) && told.contains(&Report::Relocked), "{told:?}");
     assert!(rig.status().fault && rig.status().lock == LockState::Jammed);
