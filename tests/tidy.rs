@@ -24,6 +24,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "camera/jpeg",
             "camera/offer",
             "camera/pixels",
+            "camera/presence",
             "bus/commands",
             "bus/outbox",
             "door/strike",

@@ -1,45 +1,48 @@
 //! One event per person who stands there, not thirty a second. Pure: time is an argument.
 //!
-//! Faces are joined over frames by place alone into *tracks*: enough to tell "still there" from
-//! "somebody new" without keeping anything of a stranger but a rectangle and, while the track
-//! lasts, the few pixels of the latest frame that tell whether the face changes. What is known by name is
-//! kept by name: a person who was reported is reported again only after the cool-down without
-//! being seen, wherever the face shows up and however often its track breaks.
+//! Faces are joined over frames into tracks by [`crate::face::track`]: enough to tell "still there"
+//! from "somebody new" without keeping anything of a stranger but a rectangle and a few numbers. What
+//! is known by name is kept by name: a person who was reported is reported again only after the
+//! cool-down without being seen, wherever the face shows up and however often its track breaks.
+//!
+//! A frame is judged in two steps. [`Attempts::lookout`] says which face is whose track and which
+//! shots are worth the networks' time; [`Attempts::observe`] takes what they answered. Who it is is
+//! the sequential test's decision ([`crate::access::identity`]); whether the face is live, that of
+//! the track's frames together ([`crate::access::agreement`]).
 //!
 //! What is promised, whatever the input:
 //! - at most one `match`, one `denied` and one `spoof_suspected` per person and cool-down, and no
 //!   `denied` after a `match`;
-//! - at most one `unknown_face` and one `spoof_suspected` of a stranger per track;
+//! - at most one `unknown_face`, one `spoof_suspected` and one `denied` of a stranger per track;
 //! - with liveness required, a `match` only on a frame whose face was found live, in a track whose
-//!   frames agree on it ([`Agreement`]);
+//!   frames agree on it;
+//! - a face that may yet turn out to be somebody enrolled is not called unknown meanwhile;
+//! - a face that never came near, that nobody took for anybody, or that did not look at the camera
+//!   causes no `denied`;
 //! - bounded memory; time that runs backwards counts as standing still.
-//!
-//! A later tracker with best-shot selection replaces the association here and keeps the rest.
+
+pub mod judge;
+pub mod lookout;
+pub mod observation;
+pub mod reports;
+pub mod standing;
 
 use std::{collections::HashMap, time::Duration};
 
-use crate::access::agreement::Agreement;
-use crate::access::event::Reason;
-use crate::access::stillness::Stillness;
-use crate::access::waiting::Waiting;
+use crate::access::attempt::lookout::Lookout;
+use crate::access::attempt::observation::Identification;
+use crate::access::attempt::observation::Observation;
+use crate::access::attempt::observation::Outcome;
+use crate::access::attempt::reports::Reports;
+use crate::access::attempt::standing::Standing;
 use crate::clock::Moment;
-use crate::face::cues::motion::Signature;
-use crate::face::geometry::Rect;
-use crate::face::liveness::Finding;
-use crate::face::liveness::LivenessReason;
-use crate::face::liveness::LivenessReport;
+use crate::face::track::TrackId;
+use crate::face::track::Tracker;
 use crate::gallery::names::PersonId;
 
-/// Most faces that are followed at one time; the one not seen for longest goes.
-pub const TRACKS_MAX: usize = 64;
-/// Most reported people that are remembered; the one not seen for longest goes, and would be
-/// reported again.
-pub const PERSONS_MAX: usize = 4096;
 /// Shortest cool-down: below this, one person would be reported several times a second.
 pub const COOLDOWN_MIN: Duration = Duration::from_secs(1);
-/// A face that was not seen for this long has left; the next one there is somebody new.
-pub const TRACK_GAP_MAX: Duration = Duration::from_secs(2);
-/// Frames in a row without a match before a stranger is reported: one bad frame of an enrolled
+/// Looks in a row without a match before a stranger is reported: one bad frame of an enrolled
 /// person is no stranger.
 pub const UNKNOWN_FRAMES_MIN: u32 = 3;
 /// Time that those frames must span; a fast camera delivers three bad frames in a tenth of a
@@ -52,20 +55,31 @@ pub const PERSON_HOLD: Duration = Duration::from_secs(1);
 pub const ATTACK_MEMORY: Duration = Duration::from_secs(60);
 /// How long a recognised person may stand there without an answer on liveness before `denied`.
 pub const LIVENESS_WAIT: Duration = Duration::from_secs(3);
-
-/// Two boxes belong to one face when their overlap reaches this intersection over union…
-const IOU_MIN: f32 = 0.2;
-/// …or when their centres are nearer than this share of the wider box: someone who walks.
-const CENTRE_DISTANCE_MAX: f32 = 0.5;
+/// How long it may stay undecided who it is before `denied`.
+pub const IDENTITY_WAIT: Duration = Duration::from_secs(3);
+/// How long a face may stand near without a shot that can be judged before `denied`.
+pub const FLAW_WAIT: Duration = Duration::from_secs(3);
+/// A face is looked at again after this time when no question is open: half of [`PERSON_HOLD`], so
+/// that somebody else in the same place is noticed, and a recognised person stays recognised.
+pub const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// A face this wide has come near, in pixels: the least that the liveness rules of cameras judge.
+pub const NEAR_FACE_PX: f32 = 80.0;
+/// Who was looked at for less time before leaving asked for nothing: people pass by.
+pub const FACE_LEFT_TIME_MIN: Duration = Duration::from_secs(1);
+/// While a stranger gets as far as the leading person did with at most this chance, the face may be
+/// that person on weak frames: one stranger in twenty is reported late.
+pub const IDENTITY_PLAUSIBLE_MAX: f64 = 0.05;
 
 /// How the attempts of one camera are judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttemptOptions {
     /// A reported person is reported again only after this time without being seen; at least
     /// [`COOLDOWN_MIN`].
     pub cooldown: Duration,
     /// Whether a face must be found live.
     pub liveness: LivenessPolicy,
+    /// A recognised person comes this near before it is a match: least width of the face in pixels.
+    pub face_px_min: f32,
 }
 
 /// Whether a face must be found live.
@@ -77,117 +91,14 @@ pub enum LivenessPolicy {
     Required,
 }
 
-/// What one frame says about liveness of one face.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evidence {
-    /// Bona fide.
-    Live,
-    /// A presentation attack.
-    Spoof,
-    /// The picture does not allow an answer.
-    Unsure(LivenessReason),
-    /// Nobody looked.
-    Unchecked,
-}
-
-impl From<&LivenessReport> for Evidence {
-    fn from(report: &LivenessReport) -> Self {
-        match report {
-            LivenessReport { failure: None, pad_score: Some(_), .. } => Self::Live,
-            // The rules passed, but the pack holds no model that could tell an attack.
-            LivenessReport { failure: None, pad_score: None, .. } => Self::Unchecked,
-            LivenessReport { failure: Some(LivenessReason::FaceNotLive), .. } => Self::Spoof,
-            LivenessReport { failure: Some(reason), .. } => Self::Unsure(*reason),
-        }
-    }
-}
-
-/// One face in one frame.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Observation {
-    /// The face box in pixels of the frame.
-    pub bounds: Rect,
-    /// The best candidate over the threshold; `None` for nobody.
-    pub person: Option<PersonId>,
-    /// Liveness in this frame.
-    pub evidence: Evidence,
-    /// Pixels to compare with those of the next frame; `None` when it is not checked.
-    pub signature: Option<Signature>,
-}
-
-/// What to report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// A person was recognised and, where required, found live.
-    Match,
-    /// Nobody who is enrolled.
-    UnknownFace,
-    /// A presentation attack, on a person or by a stranger.
-    SpoofSuspected,
-    /// A person was recognised, and no picture allowed an answer on liveness.
-    Denied(Reason),
-}
-
-/// A verdict, and what it rests on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome {
-    /// What to report.
-    pub verdict: Verdict,
-    /// Which observation of the frame it is about.
-    pub observation: usize,
-    /// Number of the track, unique per [`Attempts`].
-    pub track: u64,
-    /// Frames of the track so far.
-    pub frames: u32,
-    /// Whether its frames agree on liveness; `None` before enough of them have answered.
-    pub agreement: Option<Finding>,
-    /// Whether the face changes; `None` when it is not checked.
-    pub motion: Option<Finding>,
-}
-
 /// All attempts in front of one camera.
 #[derive(Debug)]
 pub struct Attempts {
     options: AttemptOptions,
-    tracks: Vec<Track>,
-    reported: HashMap<PersonId, Reported>,
-    tracks_made: u64,
-    frames: u64,
+    tracker: Tracker,
+    standings: HashMap<TrackId, Standing>,
+    reports: Reports,
     now: Moment,
-}
-
-/// A face that is followed by its place.
-#[derive(Clone, Debug)]
-struct Track {
-    id: u64,
-    bounds: Rect,
-    last_seen: Moment,
-    /// Number of the frame that showed it last, so that no two faces of a frame share a track.
-    last_frame: u64,
-    frames: u32,
-    /// When somebody was last recognised here, and who.
-    recognised: Option<Moment>,
-    person: Option<PersonId>,
-    /// Frames in a row without a match, and the first of them.
-    unknown: (u32, Moment),
-    liveness: Agreement,
-    stillness: Stillness,
-    /// A recognised person waits here for an answer on liveness.
-    waiting: Option<Waiting>,
-    /// Who was reported here as a match.
-    accepted: Option<PersonId>,
-    stranger_reported: bool,
-    spoof_reported: bool,
-}
-
-/// When a person was last seen, for each kind of report that was made; `None`: not made.
-#[derive(Clone, Copy, Debug, Default)]
-struct Reported {
-    matched: Option<Moment>,
-    denied: Option<Moment>,
-    spoofed: Option<Moment>,
-    /// When a frame last looked like an attack with this person's face.
-    attacked: Option<Moment>,
 }
 
 impl Attempts {
@@ -196,300 +107,108 @@ impl Attempts {
         let cooldown = options.cooldown.max(COOLDOWN_MIN);
         Self {
             options: AttemptOptions { cooldown, ..options },
-            tracks: Vec::new(),
-            reported: HashMap::new(),
-            tracks_made: 0,
-            frames: 0,
+            tracker: Tracker::new(),
+            standings: HashMap::new(),
+            reports: Reports::new(cooldown),
             now: Moment::default(),
         }
     }
 
-    /// Takes the faces of one frame, captured at `now`, and answers what to report.
-    pub fn observe(&mut self, now: Moment, frame: &[Observation]) -> Vec<Outcome> {
+    /// Whether somebody is there, or was a moment ago.
+    pub fn is_occupied(&self) -> bool {
+        !self.tracker.is_empty()
+    }
+
+    /// For the next frame.
+    pub fn lookout(&self) -> Lookout {
+        let settled = self.standings.iter().filter(|(_, standing)| standing.settled);
+        let due = |standing: &Standing| standing.last_look.plus(RECHECK_INTERVAL);
+        Lookout {
+            tracker: self.tracker.clone(),
+            settled: settled.map(|(track, standing)| (*track, due(standing))).collect(),
+        }
+    }
+
+    /// Takes a frame that shows no face, or that nobody looked at.
+    pub fn observe_nobody(&mut self, now: Moment) -> Vec<Outcome> {
         self.now = self.now.max(now);
-        self.frames += 1;
+        self.tracker.follow(self.now, &[]);
+        self.take_leave()
+    }
+
+    /// Takes the faces of one frame, captured at `now`, which `lookout` has followed, and answers
+    /// what to report. `known` answers the cosine of one observation with one person.
+    pub fn observe(
+        &mut self,
+        now: Moment,
+        lookout: Lookout,
+        frame: &[Observation],
+        identification: &Identification,
+        known: &dyn Fn(usize, &PersonId) -> Option<f32>,
+    ) -> Vec<Outcome> {
+        self.now = self.now.max(now);
+        self.tracker = lookout.tracker;
         let now = self.now;
-        self.tracks.retain(|track| now.since(track.last_seen) < TRACK_GAP_MAX);
         let mut outcomes = Vec::new();
         for (index, observation) in frame.iter().enumerate() {
-            let mut track = self.take_track(observation.bounds);
-            track.see(observation, now);
-            if let Some(verdict) = self.judge(&mut track, observation) {
-                outcomes.push(Outcome {
-                    verdict,
-                    observation: index,
-                    track: track.id,
-                    frames: track.frames,
-                    agreement: track.liveness.finding(),
-                    motion: track.stillness.finding(),
-                });
+            let mut standing = self
+                .standings
+                .remove(&observation.track)
+                .unwrap_or_else(|| Standing::new(observation.quality, now));
+            let who = standing.see(observation, identification, &|id| known(index, id), now);
+            let told = match (&observation.look, who) {
+                (Some(look), Some(who)) => self.judge(&mut standing, observation, look, &who),
+                _ => self.judge_shot(&mut standing, &observation.quality),
+            };
+            if let Some(told) = told {
+                outcomes.push(self.outcome(&standing, told, observation, index));
             }
-            self.keep_track(track);
+            self.standings.insert(observation.track, standing);
         }
+        outcomes.extend(self.take_leave());
         outcomes
     }
 
-    /// The nearest track that this frame has not used yet, or a new one.
-    fn take_track(&mut self, bounds: Rect) -> Track {
-        let free = |track: &Track| track.last_frame < self.frames;
-        let nearest = self
-            .tracks
-            .iter()
-            .enumerate()
-            .filter(|(_, track)| free(track) && is_same_place(track.bounds, bounds))
-            .min_by(|a, b| {
-                let distance = |track: &Track| centre_distance(track.bounds, bounds);
-                distance(a.1).total_cmp(&distance(b.1))
-            })
-            .map(|(at, _)| at);
-        if let Some(at) = nearest {
-            let mut track = self.tracks.swap_remove(at);
-            track.last_frame = self.frames;
-            return track;
-        }
-        self.tracks_made += 1;
-        Track { last_frame: self.frames, ..Track::new(self.tracks_made, bounds, self.now) }
-    }
-
-    fn keep_track(&mut self, track: Track) {
-        if self.tracks.len() >= TRACKS_MAX {
-            let oldest = self.tracks.iter().enumerate().min_by_key(|(_, track)| track.last_seen);
-            if let Some((at, _)) = oldest {
-                self.tracks.swap_remove(at);
+    /// Forgets the faces that have left, of which some wanted something.
+    fn take_leave(&mut self) -> Vec<Outcome> {
+        let mut tracks: Vec<TrackId> = self.standings.keys().copied().collect();
+        tracks.retain(|track| !self.tracker.is_alive(*track));
+        tracks.sort_unstable();
+        let mut outcomes = Vec::new();
+        for track in tracks {
+            let Some(mut standing) = self.standings.remove(&track) else { continue };
+            if let Some(told) = self.judge_leaving(&mut standing) {
+                let shot = standing.best;
+                outcomes.push(self.bare_outcome(track, &standing, told, shot));
             }
         }
-        self.tracks.push(track);
+        outcomes
     }
-
-    fn judge(&mut self, track: &mut Track, observation: &Observation) -> Option<Verdict> {
-        match (&observation.person, self.options.liveness) {
-            (None, _) => self.judge_stranger(track),
-            (Some(person), LivenessPolicy::Off) => {
-                self.refresh(person, Evidence::Unchecked);
-                self.report_match(track, person)
-            }
-            (Some(person), LivenessPolicy::Required) => {
-                let evidence = track.evidence(observation);
-                self.refresh(person, evidence);
-                self.judge_person(track, person, evidence)
-            }
-        }
-    }
-
-    fn judge_stranger(&self, track: &mut Track) -> Option<Verdict> {
-        let required = self.options.liveness == LivenessPolicy::Required;
-        if required && track.liveness.is_attack() && track.accepted.is_none() {
-            let first = !track.spoof_reported;
-            track.spoof_reported = true;
-            return first.then_some(Verdict::SpoofSuspected);
-        }
-        let (frames, since) = track.unknown;
-        let is_stranger = frames >= UNKNOWN_FRAMES_MIN && self.now.since(since) >= UNKNOWN_TIME_MIN;
-        if !is_stranger || track.stranger_reported || track.spoof_reported {
-            return None;
-        }
-        track.stranger_reported = true;
-        Some(Verdict::UnknownFace)
-    }
-
-    fn judge_person(
-        &mut self,
-        track: &mut Track,
-        person: &PersonId,
-        evidence: Evidence,
-    ) -> Option<Verdict> {
-        if evidence == Evidence::Spoof {
-            self.remember(person).attacked = Some(self.now);
-        }
-        let attacked = self.reported(person).attacked;
-        let agreed = if attacked.is_some_and(|last| self.now.since(last) < ATTACK_MEMORY) {
-            track.liveness.is_live_after_attack()
-        } else {
-            track.liveness.is_live()
-        };
-        if evidence == Evidence::Live && agreed {
-            return self.report_match(track, person);
-        }
-        if track.accepted.as_ref() == Some(person) {
-            return None;
-        }
-        if track.liveness.is_attack() {
-            return self.report_spoof(track, person);
-        }
-        let waiting = track.waiting.get_or_insert_with(|| Waiting::new(self.now));
-        waiting.count(evidence);
-        if self.now.since(waiting.since()) < LIVENESS_WAIT {
-            return None;
-        }
-        let reason = waiting.most_frequent();
-        self.report_denied(person, reason)
-    }
-
-    fn report_match(&mut self, track: &mut Track, person: &PersonId) -> Option<Verdict> {
-        track.accepted = Some(person.clone());
-        track.waiting = None;
-        let now = self.now;
-        if self.reported(person).matched.is_some() {
-            return None;
-        }
-        self.remember(person).matched = Some(now);
-        Some(Verdict::Match)
-    }
-
-    fn report_spoof(&mut self, track: &mut Track, person: &PersonId) -> Option<Verdict> {
-        let now = self.now;
-        let first_here = !track.spoof_reported;
-        track.spoof_reported = true;
-        if !first_here || self.reported(person).spoofed.is_some() {
-            return None;
-        }
-        self.remember(person).spoofed = Some(now);
-        Some(Verdict::SpoofSuspected)
-    }
-
-    fn report_denied(&mut self, person: &PersonId, reason: Reason) -> Option<Verdict> {
-        let now = self.now;
-        let reported = self.reported(person);
-        if reported.matched.is_some() || reported.denied.is_some() {
-            return None;
-        }
-        self.remember(person).denied = Some(now);
-        Some(Verdict::Denied(reason))
-    }
-
-    /// The person is seen: reports that are younger than the cool-down stay young, older ones are
-    /// forgotten. A face that looks like an attack keeps nobody's reports young but those of
-    /// attacks, or a photograph on a wall would silence the person it shows.
-    fn refresh(&mut self, person: &PersonId, evidence: Evidence) {
-        let (now, cooldown) = (self.now, self.options.cooldown);
-        let Some(reported) = self.reported.get_mut(person) else { return };
-        let is_attack = evidence == Evidence::Spoof;
-        for (stamp, keeps_young) in [
-            (&mut reported.matched, !is_attack),
-            (&mut reported.denied, !is_attack),
-            (&mut reported.spoofed, true),
-        ] {
-            let Some(last_seen) = *stamp else { continue };
-            if now.since(last_seen) >= cooldown {
-                *stamp = None;
-            } else if keeps_young {
-                *stamp = Some(now);
-            }
-        }
-    }
-
-    fn reported(&self, person: &PersonId) -> Reported {
-        self.reported.get(person).copied().unwrap_or_default()
-    }
-
-    fn remember(&mut self, person: &PersonId) -> &mut Reported {
-        if self.reported.len() >= PERSONS_MAX && !self.reported.contains_key(person) {
-            let (now, cooldown) = (self.now, self.options.cooldown);
-            self.reported.retain(|_, reported| now.since(reported.latest()) < cooldown);
-            if self.reported.len() >= PERSONS_MAX {
-                let oldest = self.reported.iter().min_by_key(|(_, reported)| reported.latest());
-                let oldest = oldest.map(|(person, _)| person.clone());
-                oldest.map(|person| self.reported.remove(&person));
-            }
-        }
-        self.reported.entry(person.clone()).or_default()
-    }
-}
-
-impl Track {
-    fn new(id: u64, bounds: Rect, now: Moment) -> Self {
-        Self {
-            id,
-            bounds,
-            last_seen: now,
-            last_frame: 0,
-            frames: 0,
-            recognised: None,
-            person: None,
-            unknown: (0, now),
-            liveness: Agreement::default(),
-            stillness: Stillness::default(),
-            waiting: None,
-            accepted: None,
-            stranger_reported: false,
-            spoof_reported: false,
-        }
-    }
-
-    fn see(&mut self, observation: &Observation, now: Moment) {
-        self.bounds = observation.bounds;
-        self.last_seen = now;
-        self.frames = self.frames.saturating_add(1);
-        if observation.person.is_some() && observation.person != self.person {
-            // Another face in this place: how live the one before was, and that it changed, says
-            // nothing about it.
-            self.liveness = Agreement::default();
-            self.stillness = Stillness::default();
-            self.person.clone_from(&observation.person);
-        }
-        self.stillness.see(observation.signature.as_ref(), now);
-        match self.evidence(observation) {
-            // A frame that may show somebody else speaks for nobody, and still against.
-            Evidence::Live if observation.person == self.person => self.liveness.see(true),
-            Evidence::Spoof => self.liveness.see(false),
-            Evidence::Live | Evidence::Unsure(_) | Evidence::Unchecked => {}
-        }
-        if observation.person.is_some() {
-            self.recognised = Some(now);
-            self.unknown = (0, now);
-        } else if self.recognised.is_none_or(|last| now.since(last) >= PERSON_HOLD) {
-            self.accepted = None;
-            self.waiting = None;
-            if self.person.take().is_some() {
-                self.liveness = Agreement::default();
-            }
-            let (frames, since) = self.unknown;
-            self.unknown = (frames.saturating_add(1), if frames == 0 { now } else { since });
-        }
-    }
-
-    /// The frame's evidence. A face that never changes is no live one, and one that has not changed
-    /// yet, or of which that cannot be told, is not known to be.
-    fn evidence(&self, observation: &Observation) -> Evidence {
-        match observation.evidence {
-            Evidence::Live if self.stillness.is_frozen() => Evidence::Spoof,
-            Evidence::Live if observation.signature.is_none() || !self.stillness.is_moving() => {
-                Evidence::Unchecked
-            }
-            evidence => evidence,
-        }
-    }
-}
-
-impl Reported {
-    fn latest(&self) -> Moment {
-        [self.matched, self.denied, self.spoofed, self.attacked]
-            .into_iter()
-            .flatten()
-            .max()
-            .unwrap_or_default()
-    }
-}
-
-fn is_same_place(a: Rect, b: Rect) -> bool {
-    a.iou(b) >= IOU_MIN || centre_distance(a, b) <= CENTRE_DISTANCE_MAX
-}
-
-/// Distance of the centres in widths of the wider box; not finite for boxes without size.
-fn centre_distance(a: Rect, b: Rect) -> f32 {
-    a.centre().distance(b.centre()) / a.width.max(b.width)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use std::sync::LazyLock;
+    use std::sync::{Arc, LazyLock};
 
     use super::*;
+    use crate::access::attempt::observation::{Evidence, IdentityRule, Look, Verdict};
+    use crate::access::attempt::reports::PERSONS_MAX;
+    use crate::access::event::Reason;
+    use crate::access::grant::Liveness;
+    use crate::access::identity::{Comparison, IdentityOptions, IdentityRules};
+    use crate::face::comparison::{Score, ScoreMap};
+    use crate::face::cues::motion::Signature;
     use crate::face::detection::Detection;
     use crate::face::geometry::Point;
+    use crate::face::geometry::Rect;
     use crate::face::image::Image;
+    use crate::face::liveness::{LivenessReason, LivenessReport};
+    use crate::face::pose::Pose;
+    use crate::face::quality::{Flaw, Quality};
+    use crate::face::tail::{Tail, TailEntry};
+    use crate::face::track::TRACKS_MAX;
 
     const COOLDOWN: Duration = Duration::from_secs(10);
     const STEP: Duration = Duration::from_millis(100);
@@ -502,8 +221,78 @@ mod tests {
         Rect { x, y: 100.0, width: 80.0, height: 100.0 }
     }
 
-    fn face(x: f32, person: Option<&str>, evidence: Evidence) -> Observation {
-        Observation { bounds: at(x), person: person.map(id), evidence, signature: None }
+    /// A face of a frame, before it has a track.
+    #[derive(Clone, Debug)]
+    struct Shown {
+        bounds: Rect,
+        person: Option<PersonId>,
+        evidence: Evidence,
+        quality: Quality,
+        looked: bool,
+    }
+
+    fn face(x: f32, person: Option<&str>, evidence: Evidence) -> Shown {
+        let person = person.map(id);
+        Shown { bounds: at(x), person, evidence, quality: good(), looked: true }
+    }
+
+    fn good() -> Quality {
+        Quality {
+            face_px: 120.0,
+            mean: 120.0,
+            bright_share: 0.0,
+            sharpness: Some(0.7),
+            pose: Some(Pose { yaw_deg: 0.0, pitch_deg: 0.0 }),
+        }
+    }
+
+    fn floor() -> Identification {
+        Identification {
+            rule: IdentityRule::Floor,
+            score_min: Score::new(0.7).unwrap(),
+            score_map: Arc::new(ScoreMap::new(vec![[-1.0, 0.0], [0.4, 0.7], [1.0, 1.0]]).unwrap()),
+        }
+    }
+
+    fn options(liveness: LivenessPolicy) -> AttemptOptions {
+        AttemptOptions { cooldown: COOLDOWN, liveness, face_px_min: 0.0 }
+    }
+
+    fn detection(bounds: Rect) -> Detection {
+        let Rect { x, y, width, height } = bounds;
+        let place = |dx: f32, dy: f32| Point::new(x + dx * width, y + dy * height);
+        let landmarks =
+            [place(0.3, 0.4), place(0.7, 0.4), place(0.5, 0.6), place(0.35, 0.8), place(0.65, 0.8)];
+        Detection { bounds, landmarks, confidence: 0.9 }
+    }
+
+    /// One frame by the floor rule; faces are looked at as they say, whatever the lookout thinks.
+    fn observe(
+        attempts: &mut Attempts,
+        now: Moment,
+        frame: &[Shown],
+        signature: Option<&Signature>,
+    ) -> Vec<Outcome> {
+        let mut lookout = attempts.lookout();
+        let faces: Vec<_> = frame.iter().map(|shown| detection(shown.bounds)).collect();
+        let tracks = lookout.follow(now, &faces);
+        let observation = |(shown, track): (&Shown, TrackId)| {
+            let person = shown.person.clone();
+            let candidates = person.map(|person| Comparison { person, cosine: 0.8 });
+            let look = Look {
+                candidates: candidates.into_iter().collect(),
+                evidence: shown.evidence,
+                pad_score: Some(0.9),
+            };
+            Observation {
+                track,
+                quality: shown.quality,
+                signature: signature.cloned(),
+                look: shown.looked.then_some(look),
+            }
+        };
+        let seen: Vec<_> = frame.iter().zip(tracks).map(observation).collect();
+        attempts.observe(now, lookout, &seen, &floor(), &|_, _| None)
     }
 
     /// The pixels of a face in a frame; even and odd frames differ.
@@ -520,20 +309,11 @@ mod tests {
         BOTH[frame % 2].clone()
     }
 
-    /// The same faces, which differ from those of the frame before.
-    fn moving(frame: &[Observation], number: usize) -> Vec<Observation> {
-        let signature = Some(pixels(number));
-        frame
-            .iter()
-            .map(|seen| Observation { signature: signature.clone(), ..seen.clone() })
-            .collect()
-    }
-
-    fn alice(evidence: Evidence) -> Observation {
+    fn alice(evidence: Evidence) -> Shown {
         face(0.0, Some("alice"), evidence)
     }
 
-    fn stranger() -> Observation {
+    fn stranger() -> Shown {
         face(0.0, None, Evidence::Live)
     }
 
@@ -547,16 +327,15 @@ mod tests {
 
     impl Scene {
         fn new(liveness: LivenessPolicy) -> Self {
-            let options = AttemptOptions { cooldown: COOLDOWN, liveness };
             let now = Moment::from_nanos(1 << 40);
-            Self { attempts: Attempts::new(options), now, frame: 0, log: Vec::new() }
+            Self { attempts: Attempts::new(options(liveness)), now, frame: 0, log: Vec::new() }
         }
 
-        fn show(&mut self, times: usize, frame: &[Observation]) -> &mut Self {
+        fn show(&mut self, times: usize, frame: &[Shown]) -> &mut Self {
             for _ in 0..times {
-                let faces = moving(frame, self.frame);
-                for outcome in self.attempts.observe(self.now, &faces) {
-                    assert!(outcome.observation < frame.len());
+                let signature = pixels(self.frame);
+                for outcome in observe(&mut self.attempts, self.now, frame, Some(&signature)) {
+                    assert!(outcome.observation.is_none_or(|index| index < frame.len()));
                     self.log.push((self.frame, outcome.verdict));
                 }
                 self.frame += 1;
@@ -703,13 +482,13 @@ mod tests {
     #[test]
     fn a_face_that_has_not_changed_yet_is_not_live_yet() {
         let still = |frames: usize| {
-            let options = AttemptOptions { cooldown: COOLDOWN, liveness: LivenessPolicy::Required };
-            let mut attempts = Attempts::new(options);
+            let mut attempts = Attempts::new(options(LivenessPolicy::Required));
             let mut now = Moment::from_nanos(1 << 40);
             let mut verdicts = Vec::new();
             for _ in 0..frames {
-                let seen = moving(&[alice(Evidence::Live)], 0);
-                verdicts.extend(attempts.observe(now, &seen).into_iter().map(|o| o.verdict));
+                let seen = [alice(Evidence::Live)];
+                let told = observe(&mut attempts, now, &seen, Some(&pixels(0)));
+                verdicts.extend(told.into_iter().map(|o| o.verdict));
                 now = now.plus(STEP);
             }
             verdicts
@@ -717,19 +496,17 @@ mod tests {
         assert_eq!(still(100), [Verdict::SpoofSuspected]);
         let mut exchanged = Scene::new(LivenessPolicy::Required);
         exchanged.show(10, &[stranger()]);
-        let still = moving(&[alice(Evidence::Live)], 0);
+        let still = [alice(Evidence::Live)];
         for frame in 0..8 {
             let now = exchanged.now.plus(STEP * frame);
-            assert_eq!(exchanged.attempts.observe(now, &still), [], "the exchange is no change");
+            let told = observe(&mut exchanged.attempts, now, &still, Some(&pixels(0)));
+            assert_eq!(told, [], "the exchange is no change");
         }
-        let mut attempts = Attempts::new(AttemptOptions {
-            cooldown: COOLDOWN,
-            liveness: LivenessPolicy::Required,
-        });
+        let mut attempts = Attempts::new(options(LivenessPolicy::Required));
         let now = Moment::from_nanos(1 << 40);
         let unknown = [alice(Evidence::Live)];
         let told: usize =
-            (0..20).map(|n| attempts.observe(now.plus(STEP * n), &unknown).len()).sum();
+            (0..20).map(|n| observe(&mut attempts, now.plus(STEP * n), &unknown, None).len()).sum();
         assert_eq!(told, 0, "without pixels nobody knows whether it changes");
     }
 
@@ -790,7 +567,7 @@ mod tests {
     fn a_thousand_faces_cost_bounded_memory() {
         let mut scene = Scene::new(LivenessPolicy::Off);
         let names: Vec<String> = (0..5000).map(|n| format!("p{n}")).collect();
-        let crowd: Vec<Observation> = names
+        let crowd: Vec<Shown> = names
             .iter()
             .enumerate()
             .map(|(n, name)| face(n as f32 * 200.0, Some(name), Evidence::Live))
@@ -800,12 +577,12 @@ mod tests {
         scene.show(3, &crowd[..1000]);
         assert_eq!(scene.log.len(), 1000);
         scene.show(1, &crowd);
-        assert!(scene.attempts.tracks.len() <= TRACKS_MAX);
-        assert!(scene.attempts.reported.len() <= PERSONS_MAX);
-        let strangers: Vec<Observation> =
+        assert!(scene.attempts.standings.len() <= TRACKS_MAX);
+        assert!(scene.attempts.reports.len() <= PERSONS_MAX);
+        let strangers: Vec<Shown> =
             (0..1000).map(|n| face(n as f32 * 200.0, None, Evidence::Live)).collect();
         scene.show(20, &strangers);
-        assert!(scene.attempts.tracks.len() <= TRACKS_MAX);
+        assert!(scene.attempts.standings.len() <= TRACKS_MAX);
     }
 
     #[test]
@@ -814,10 +591,7 @@ mod tests {
         for value in [f32::NAN, f32::INFINITY, f32::MIN, 0.0] {
             let bounds = Rect { x: value, y: value, width: value, height: value };
             let person = Some(id("alice"));
-            scene.show(
-                5,
-                &[Observation { bounds, person, evidence: Evidence::Live, signature: None }],
-            );
+            scene.show(5, &[Shown { bounds, person, ..alice(Evidence::Live) }]);
         }
         assert_eq!(scene.verdicts(), [Verdict::Match]);
     }
@@ -840,6 +614,210 @@ mod tests {
         }
     }
 
+    /// A model that tells people apart, as far as nine decades.
+    fn within_bound(references: usize) -> Identification {
+        let tail = Tail::new(TailEntry {
+            knots: vec![[0.0, -0.5], [0.4, -4.0], [0.8, -9.0]],
+            correlation: 0.8,
+            comparisons: 10_000_000_000,
+        });
+        let Identification { score_min, score_map, .. } = floor();
+        let options = IdentityOptions { false_accept_per_attempt: 1e-3, references, score_min };
+        let rules = IdentityRules::new(Arc::new(tail.unwrap()), Arc::clone(&score_map), options);
+        Identification { rule: IdentityRule::Sequential(rules), score_min, score_map }
+    }
+
+    /// Frames of one live face at one place, by the sequential test against so many references.
+    struct Visit {
+        attempts: Attempts,
+        references: usize,
+        now: Moment,
+        frame: usize,
+        looks: usize,
+        log: Vec<(usize, Outcome)>,
+    }
+
+    impl Visit {
+        fn new(references: usize, options: AttemptOptions) -> Self {
+            let now = Moment::from_nanos(1 << 40);
+            let attempts = Attempts::new(options);
+            Self { attempts, references, now, frame: 0, looks: 0, log: Vec::new() }
+        }
+
+        /// A face with these cosines, which is looked at when the lookout thinks it worth it.
+        fn show(&mut self, frames: usize, shot: Quality, cosines: &[(&str, f32)]) -> &mut Self {
+            for _ in 0..frames {
+                let mut lookout = self.attempts.lookout();
+                let track = lookout.follow(self.now, &[detection(at(0.0))])[0];
+                let candidate =
+                    |(name, cosine): &(&str, f32)| Comparison { person: id(name), cosine: *cosine };
+                let look = lookout.is_worth_a_look(self.now, track, &shot).then(|| Look {
+                    candidates: cosines.iter().map(candidate).collect(),
+                    evidence: Evidence::Live,
+                    pad_score: Some(0.9),
+                });
+                self.looks += usize::from(look.is_some());
+                let signature = Some(pixels(self.frame));
+                let seen = [Observation { track, quality: shot, signature, look }];
+                let known = |_: usize, person: &PersonId| {
+                    Some(cosines.iter().find(|(name, _)| id(name) == *person).map_or(0.0, |c| c.1))
+                };
+                let rules = within_bound(self.references);
+                let told = self.attempts.observe(self.now, lookout, &seen, &rules, &known);
+                self.log.extend(told.into_iter().map(|outcome| (self.frame, outcome)));
+                self.step();
+            }
+            self
+        }
+
+        fn leave(&mut self) -> &mut Self {
+            for _ in 0..25 {
+                let told = self.attempts.observe_nobody(self.now);
+                self.log.extend(told.into_iter().map(|outcome| (self.frame, outcome)));
+                self.step();
+            }
+            self
+        }
+
+        fn step(&mut self) {
+            self.frame += 1;
+            self.now = self.now.plus(STEP);
+        }
+
+        fn verdicts(&self) -> Vec<Verdict> {
+            self.log.iter().map(|(_, outcome)| outcome.verdict).collect()
+        }
+    }
+
+    const NOT_ASKED: AttemptOptions =
+        AttemptOptions { cooldown: COOLDOWN, liveness: LivenessPolicy::Off, face_px_min: 0.0 };
+
+    #[test]
+    fn an_easy_face_is_decided_in_one_frame_and_a_hard_one_waits_without_being_a_stranger() {
+        let mut easy = Visit::new(1000, NOT_ASKED);
+        easy.show(10, good(), &[("alice", 0.75), ("bob", 0.1)]);
+        assert_eq!((easy.log.len(), easy.log[0].0), (1, 0));
+        let mut hard = Visit::new(1000, NOT_ASKED);
+        hard.show(28, good(), &[("alice", 0.5), ("bob", 0.1)]);
+        assert_eq!(hard.verdicts(), [Verdict::Match]);
+        assert!((1..28).contains(&hard.log[0].0), "{:?}", hard.log[0]);
+        let mut weak = Visit::new(10, NOT_ASKED);
+        weak.show(15, good(), &[("alice", 0.38), ("bob", 0.1)]);
+        assert_eq!(weak.verdicts(), [], "below the floor, and far above a stranger");
+        weak.show(10, good(), &[("alice", 0.75), ("bob", 0.1)]);
+        assert_eq!(weak.verdicts(), [Verdict::Match]);
+        let mut stranger = Visit::new(1000, NOT_ASKED);
+        stranger.show(60, good(), &[("alice", 0.12), ("bob", 0.1)]);
+        assert_eq!(stranger.verdicts(), [Verdict::UnknownFace]);
+    }
+
+    #[test]
+    fn who_stays_undecided_is_denied_with_the_reason_and_without_a_name() {
+        for (cosines, references, reason) in [
+            ([("alice", 0.45), ("bob", 0.1)], 1_000_000, Reason::BelowThreshold),
+            ([("alice", 0.75), ("bob", 0.74)], 10, Reason::AmbiguousTop2),
+        ] {
+            let mut visit = Visit::new(references, NOT_ASKED);
+            visit.show(100, good(), &cosines).leave();
+            assert_eq!(visit.verdicts(), [Verdict::Denied(reason)]);
+            let (frame, outcome) = &visit.log[0];
+            assert_eq!((*frame, &outcome.person), (30, &None), "three seconds");
+            assert!(!outcome.identity.unwrap().accepted);
+        }
+    }
+
+    #[test]
+    fn a_match_carries_what_a_grant_asks_for() {
+        let mut visit = Visit::new(100, options(LivenessPolicy::Required));
+        visit.show(10, good(), &[("alice", 0.75), ("bob", 0.1)]);
+        let (frame, outcome) = &visit.log[0];
+        let captured = Moment::from_nanos(1 << 40).plus(STEP * *frame as u32);
+        assert_eq!((outcome.captured, outcome.seen), (captured, captured));
+        assert_eq!((outcome.flaw, outcome.face_px), (None, 120.0));
+        assert!(matches!(outcome.live, Liveness::Live(score) if score > 0.5), "{outcome:?}");
+        let identity = outcome.identity.unwrap();
+        assert!(identity.accepted && identity.false_accept <= identity.false_accept_max);
+        assert_eq!(identity.false_accept_max, 1e-3);
+        assert!((identity.margin.unwrap() - 0.65).abs() < 1e-4, "{identity:?}");
+        assert_eq!(outcome.person, Some(id("alice")));
+    }
+
+    #[test]
+    fn a_settled_face_is_looked_at_twice_a_second_and_somebody_else_there_is_noticed() {
+        let alice = [("alice", 0.75), ("bob", 0.1)];
+        let mut visit = Visit::new(100, NOT_ASKED);
+        visit.show(1, good(), &alice);
+        visit.show(100, good(), &alice);
+        assert_eq!(visit.looks, 1 + 20, "a hundred frames are ten seconds");
+        visit.show(30, good(), &[("bob", 0.75), ("alice", 0.1)]);
+        assert_eq!(visit.verdicts(), [Verdict::Match; 2]);
+        assert_eq!(visit.log[1].1.person, Some(id("bob")));
+        assert!(visit.log[1].0 <= 101 + 5, "with the next look");
+        visit.show(60, good(), &[("alice", 0.1), ("bob", 0.1)]);
+        assert_eq!(visit.verdicts()[2..], [Verdict::UnknownFace]);
+        let looks = visit.looks;
+        visit.show(50, good(), &[("alice", 0.1), ("bob", 0.1)]);
+        assert_eq!(visit.looks - looks, 10, "a stranger who was reported is settled, too");
+        let back = visit.show(10, good(), &[("carol", 0.75)]).verdicts();
+        assert_eq!(back[3..], [Verdict::Match], "and may be somebody else");
+    }
+
+    #[test]
+    fn who_is_recognised_and_leaves_before_the_decision_has_left() {
+        let required = options(LivenessPolicy::Required);
+        let alice = [("alice", 0.75), ("bob", 0.1)];
+        let turned = Quality { pose: None, ..good() };
+        let waiting = |frames: usize, shot: Quality| {
+            let mut visit = Visit::new(100, AttemptOptions { face_px_min: 500.0, ..required });
+            visit.show(frames, shot, &alice).leave().leave();
+            visit.log.into_iter().map(|(_, outcome)| outcome).collect::<Vec<_>>()
+        };
+        let left = waiting(15, good());
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].verdict, Verdict::Denied(Reason::FaceLeft));
+        assert_eq!((left[0].observation, left[0].person.clone()), (None, Some(id("alice"))));
+        assert!(left[0].captured < left[0].seen.plus(STEP), "as it was last seen");
+        assert_eq!(waiting(5, good()), [], "who passes by asks for nothing");
+        assert_eq!(waiting(15, turned), [], "nor who does not look");
+        assert_eq!(waiting(15, Quality { face_px: 60.0, ..good() }), [], "nor who is far away");
+    }
+
+    #[test]
+    fn a_face_near_the_camera_that_cannot_be_judged_is_told_why_once() {
+        let dark = Quality { mean: 5.0, ..good() };
+        let burnt = Quality { bright_share: 0.9, ..good() };
+        let blurred = Quality { sharpness: Some(0.01), ..good() };
+        let turned = Quality { pose: Some(Pose { yaw_deg: 80.0, pitch_deg: 0.0 }), ..good() };
+        let far = Quality { face_px: 10.0, ..good() };
+        for (shot, flaw, expected) in [
+            (dark, Flaw::TooDark, Some(Reason::TooDark)),
+            (burnt, Flaw::TooBright, Some(Reason::TooBright)),
+            (blurred, Flaw::Blurred, Some(Reason::Blurred)),
+            (Quality { face_px: 60.0, ..dark }, Flaw::TooDark, None),
+            (turned, Flaw::OffPose, None),
+            (far, Flaw::TooSmall, None),
+        ] {
+            assert_eq!(shot.flaw(), Some(flaw));
+            let mut visit = Visit::new(100, NOT_ASKED);
+            visit.show(100, shot, &[("alice", 0.75)]).leave();
+            let expected: Vec<_> = expected.into_iter().map(Verdict::Denied).collect();
+            assert_eq!((visit.verdicts(), visit.looks), (expected, 0), "{flaw:?}");
+        }
+    }
+
+    #[test]
+    fn a_recognised_person_comes_near_before_it_is_a_match() {
+        let mut visit = Visit::new(100, AttemptOptions { face_px_min: 110.0, ..NOT_ASKED });
+        let alice = [("alice", 0.75), ("bob", 0.1)];
+        visit.show(20, Quality { face_px: 100.0, ..good() }, &alice);
+        assert_eq!(visit.verdicts(), []);
+        visit.show(1, good(), &alice);
+        assert_eq!(visit.verdicts(), [Verdict::Match]);
+        let mut far = Visit::new(100, AttemptOptions { face_px_min: 110.0, ..NOT_ASKED });
+        far.show(60, Quality { face_px: 100.0, ..good() }, &alice);
+        assert_eq!(far.verdicts(), [Verdict::Denied(Reason::TooSmall)]);
+    }
+
     fn evidence() -> impl Strategy<Value = Evidence> {
         prop_oneof![
             3 => Just(Evidence::Live),
@@ -849,13 +827,13 @@ mod tests {
         ]
     }
 
-    fn observation() -> impl Strategy<Value = Observation> {
+    fn observation() -> impl Strategy<Value = Shown> {
         let person = prop::option::of(prop::sample::select(vec!["alice", "bob", "carol"]));
         (0..6_u8, person, evidence())
             .prop_map(|(place, person, evidence)| face(f32::from(place) * 70.0, person, evidence))
     }
 
-    fn frames() -> impl Strategy<Value = Vec<(i64, Vec<Observation>)>> {
+    fn frames() -> impl Strategy<Value = Vec<(i64, Vec<Shown>)>> {
         // Mostly a steady pace, sometimes a long gap, sometimes a clock that runs backwards.
         let step = prop_oneof![8 => Just(100_i64), 1 => 0..15_000_i64, 1 => Just(-5_000_i64)];
         prop::collection::vec((step, prop::collection::vec(observation(), 0..4)), 0..300)
@@ -887,7 +865,7 @@ mod tests {
         #[test]
         fn the_promises_hold_whatever_the_input(frames in frames(), required: bool) {
             let liveness = if required { LivenessPolicy::Required } else { LivenessPolicy::Off };
-            let mut attempts = Attempts::new(AttemptOptions { cooldown: COOLDOWN, liveness });
+            let mut attempts = Attempts::new(options(liveness));
             let mut ledger = Ledger::default();
             let mut clock: i64 = 1 << 50;
             let mut latest = Moment::default();
@@ -895,10 +873,10 @@ mod tests {
             for (number, (step_ms, frame)) in frames.into_iter().enumerate() {
                 clock += step_ms * 1_000_000;
                 latest = latest.max(Moment::from_nanos(clock as u64));
-                let frame = moving(&frame, number);
-                let outcomes = attempts.observe(Moment::from_nanos(clock as u64), &frame);
+                let now = Moment::from_nanos(clock as u64);
+                let outcomes = observe(&mut attempts, now, &frame, Some(&pixels(number)));
                 for (index, seen) in frame.iter().enumerate() {
-                    let mine = outcomes.iter().filter(|outcome| outcome.observation == index);
+                    let mine = outcomes.iter().filter(|outcome| outcome.observation == Some(index));
                     let mine: Vec<_> = mine.collect();
                     prop_assert!(mine.len() <= 1);
                     let Some(person) = &seen.person else {
@@ -931,7 +909,7 @@ mod tests {
                         prop_assert!(ledger.report(person, kind), "{} twice: {:?}", kind, person);
                     }
                 }
-                prop_assert!(attempts.tracks.len() <= TRACKS_MAX);
+                prop_assert!(attempts.standings.len() <= TRACKS_MAX);
             }
             prop_assert!(stranger_reports.values().all(|times| *times <= 2));
         }

@@ -1,6 +1,6 @@
 //! Why the frames of a recognised person allowed no answer on liveness, and since when.
 
-use crate::access::attempt::Evidence;
+use crate::access::attempt::observation::Evidence;
 use crate::access::event::Reason;
 use crate::clock::Moment;
 use crate::face::liveness::LivenessReason;
@@ -26,7 +26,11 @@ impl Waiting {
 
     /// Counts one frame more.
     pub fn count(&mut self, evidence: Evidence) {
-        let reason = reason(evidence);
+        self.count_reason(reason(evidence));
+    }
+
+    /// Counts one frame more, of which the reason is known.
+    pub fn count_reason(&mut self, reason: Reason) {
         match self.reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, frames)) => *frames = frames.saturating_add(1),
             None => self.reasons.push((reason, 1)),

@@ -8,6 +8,7 @@ pub mod jpeg;
 pub mod newest;
 pub mod offer;
 pub mod pixels;
+pub mod presence;
 pub mod replay;
 pub mod select;
 #[cfg(feature = "v4l2")]

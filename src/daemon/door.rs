@@ -14,8 +14,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,12 +36,14 @@ use crate::bus::CommandKind;
 use crate::bus::CommandSink;
 use crate::bus::RemoteCommand;
 use crate::clock::Clock;
+use crate::clock::UtcTime;
 use crate::config::door::Direction;
 use crate::config::door::DoorConfig;
 use crate::daemon::journal::Journal;
 use crate::daemon::pipeline::gate::DoorGate;
 use crate::daemon::pipeline::notice::EVENT_LIFETIME;
 use crate::daemon::pipeline::notice::event_id;
+use crate::door::Board;
 use crate::door::card;
 use crate::door::card::Card;
 use crate::door::card::CardFormat;
@@ -88,8 +88,6 @@ pub struct Desk {
     parts: DeskParts,
     /// The mode that was told last: the end of a lockdown is an event as well.
     mode: Mutex<Mode>,
-    /// Denials at the door, for whoever reports on them.
-    denials: AtomicU64,
 }
 
 /// The desk with the keeper behind it: what frame loops and the bus are given.
@@ -105,13 +103,22 @@ pub fn start(
     store: &dyn Store,
     stop: StopSignal,
 ) -> std::io::Result<(Arc<Door>, JoinHandle<()>)> {
-    let restored = restored(store);
     let (backend, wiring) = (parts.config.backend, parts.config.wiring.clone());
     let open = move || {
         let (board, wires) = select::board(backend, &wiring)?;
         info!(wires, "door_wired");
         Ok(board)
     };
+    start_on(Box::new(ReopeningBoard::new(Box::new(open))), parts, store, stop)
+}
+
+fn start_on(
+    board: Box<dyn Board>,
+    parts: DeskParts,
+    store: &dyn Store,
+    stop: StopSignal,
+) -> std::io::Result<(Arc<Door>, JoinHandle<()>)> {
+    let restored = restored(store);
     let options = parts.config.strike;
     let wiring = &parts.config.wiring;
     let inputs = [wiring.contact, wiring.exit, wiring.tamper, wiring.bell];
@@ -122,7 +129,7 @@ pub fn start(
     let told = Arc::clone(&desk);
     let (keeper, thread) = keeper::start(
         KeeperParts {
-            board: Box::new(ReopeningBoard::new(Box::new(open))),
+            board,
             options,
             restored,
             has_inputs,
@@ -168,82 +175,85 @@ fn parse(bytes: &[u8]) -> Result<Remembered, String> {
 impl Desk {
     /// A desk; `mode` is the one that the keeper starts with.
     pub fn new(parts: DeskParts, mode: Mode) -> Self {
-        Self { parts, mode: Mutex::new(mode), denials: AtomicU64::new(0) }
-    }
-
-    /// Denials so far.
-    pub fn denials(&self) -> u64 {
-        self.denials.load(Ordering::Relaxed)
+        Self { parts, mode: Mutex::new(mode) }
     }
 
     /// Takes what the keeper reports.
     pub fn notice(&self, notice: Notice) {
-        let Notice { report, at, by, draft, status } = notice;
+        let status = notice.status;
+        self.parts.metrics.door_report(notice.report.word());
+        match notice.report {
+            Report::ModeChanged(_) | Report::FaceEnabled(_) => self.keep(status),
+            Report::Bell => self.parts.bus.ring(),
+            _ => {}
+        }
+        if let Some(event) = self.event_of(notice) {
+            self.parts.journal.put(event);
+        }
         self.parts.bus.publish_door(status);
-        self.parts.metrics.door_report(report.word());
+    }
+
+    /// The event that tells of a report; `None` for what is no event: a draft that belongs to nobody,
+    /// and what another report tells already.
+    fn event_of(&self, notice: Notice) -> Option<Event> {
+        let Notice { report, at, by, draft, .. } = notice;
         let clock = &self.parts.clock;
-        let since = clock.now().since(at);
-        let happened = clock.utc().minus(since);
+        let happened = clock.utc().minus(clock.now().since(at));
         let own =
             |event_type| Event { t_decision: happened, by: by.clone(), ..self.event(event_type) };
-        let told = || Event { method: vec![report.word().into()], ..own(EventType::System) };
-        let event = match report {
-            Report::Opened(Cause::Grant) => {
-                let Some(draft) = draft else { return };
-                let event = Event {
-                    event_type: EventType::Granted,
-                    reason: None,
-                    t_relay: Some(happened),
-                    exp: happened.plus(EVENT_LIFETIME),
-                    ..*draft
-                };
-                self.measure(&event);
-                event
+        let named = |event_type, method: &str| Event {
+            method: vec![method.to_string()],
+            ..own(event_type)
+        };
+        Some(match report {
+            Report::Opened(Cause::Grant) => self.granted(*draft?, happened),
+            Report::Refused(Cause::Grant, reason) => Self::denied(*draft?, reason),
+            Report::Opened(Cause::Command) => {
+                Event { t_relay: Some(happened), ..named(EventType::RemoteUnlock, "remote") }
             }
-            Report::Refused(Cause::Grant, reason) => {
-                let Some(draft) = draft else { return };
-                self.denied(*draft, reason)
+            Report::Refused(_, reason) => {
+                Event { reason: Some(reason), ..named(EventType::Denied, "remote") }
             }
-            Report::Opened(Cause::Command) => Event {
-                method: vec!["remote".into()],
-                t_relay: Some(happened),
-                ..own(EventType::RemoteUnlock)
-            },
-            Report::Refused(_, reason) => Event {
-                method: vec!["remote".into()],
-                reason: Some(reason),
-                ..own(EventType::Denied)
-            },
-            Report::ExitRequest => {
-                Event { method: vec!["button".into()], ..own(EventType::ExitRequest) }
-            }
+            Report::ExitRequest => named(EventType::ExitRequest, "button"),
             Report::ForcedOpen => own(EventType::ForcedOpen),
-            Report::ForcedOpenCleared => told(),
-            Report::HeldOpenSoon => told(),
             Report::HeldOpen => own(EventType::HeldOpen),
             Report::HeldOpenCleared => own(EventType::HeldOpenCleared),
             Report::Tamper(true) => own(EventType::Tamper),
-            Report::Tamper(false) => told(),
-            Report::ModeChanged(mode) => {
-                self.keep(status);
-                let last = std::mem::replace(
-                    &mut *self.mode.lock().unwrap_or_else(PoisonError::into_inner),
-                    mode,
-                );
-                let lockdown = mode == Mode::Lockdown || last == Mode::Lockdown;
-                let event_type = if lockdown { EventType::Lockdown } else { EventType::System };
-                Event { method: vec![report.word().into()], ..own(event_type) }
+            Report::ModeChanged(mode) => named(self.mode_event(mode), report.word()),
+            Report::Fault(true) => {
+                Event { reason: Some(Reason::Fault), ..named(EventType::System, report.word()) }
             }
-            Report::FaceEnabled(_) => {
-                self.keep(status);
-                told()
-            }
-            Report::LockedOut(_) => told(),
-            Report::Fault(failing) => Event { reason: failing.then_some(Reason::Fault), ..told() },
-            Report::Bell => return self.parts.bus.ring(),
-            Report::Opened(Cause::Exit) | Report::Relocked => return,
-        };
-        self.parts.journal.put(event);
+            Report::ForcedOpenCleared
+            | Report::HeldOpenSoon
+            | Report::Tamper(false)
+            | Report::FaceEnabled(_)
+            | Report::LockedOut(_)
+            | Report::Fault(false) => named(EventType::System, report.word()),
+            Report::Bell | Report::Opened(Cause::Exit) | Report::Relocked => return None,
+        })
+    }
+
+    /// The relay has moved for a face.
+    fn granted(&self, draft: Event, moved: UtcTime) -> Event {
+        if let Some(captured) = draft.t_capture {
+            let millis = moved.as_millis().saturating_sub(captured.as_millis());
+            self.parts.metrics.relay(Duration::from_millis(millis.try_into().unwrap_or(0)));
+        }
+        Event {
+            event_type: EventType::Granted,
+            reason: None,
+            t_relay: Some(moved),
+            exp: moved.plus(EVENT_LIFETIME),
+            ..draft
+        }
+    }
+
+    /// The beginning and the end of a lockdown are events of their own.
+    fn mode_event(&self, mode: Mode) -> EventType {
+        let mut last = self.mode.lock().unwrap_or_else(PoisonError::into_inner);
+        let lockdown = mode == Mode::Lockdown || *last == Mode::Lockdown;
+        *last = mode;
+        if lockdown { EventType::Lockdown } else { EventType::System }
     }
 
     /// The mode must survive a power cut, or one would end a lockdown. `Unlocked` never does.
@@ -254,15 +264,7 @@ impl Desk {
         self.parts.journal.remember(Setting::Door, text.into_bytes());
     }
 
-    fn measure(&self, event: &Event) {
-        if let (Some(captured), Some(relay)) = (event.t_capture, event.t_relay) {
-            let millis = u64::try_from(relay.as_millis() - captured.as_millis()).unwrap_or(0);
-            self.parts.metrics.relay(Duration::from_millis(millis));
-        }
-    }
-
-    fn denied(&self, event: Event, reason: Reason) -> Event {
-        self.denials.fetch_add(1, Ordering::Relaxed);
+    fn denied(event: Event, reason: Reason) -> Event {
         Event { event_type: EventType::Denied, reason: Some(reason), ..event }
     }
 
@@ -359,13 +361,13 @@ impl DoorGate for Door {
             if counts_as_attempt(reason) {
                 self.keeper.failed_attempt();
             }
-            return desk.parts.journal.put(desk.denied(draft, reason));
+            return desk.parts.journal.put(Desk::denied(draft, reason));
         }
         let card = self.card(metadata);
         let not_after = captured.plus(CAPTURE_AGE_MAX);
         let request = GrantRequest { not_after, card, draft: Box::new(draft) };
         if let Err(request) = self.keeper.grant(request) {
-            desk.parts.journal.put(desk.denied(*request.draft, Reason::Fault));
+            desk.parts.journal.put(Desk::denied(*request.draft, Reason::Fault));
         }
     }
 
@@ -412,7 +414,7 @@ impl CommandSink for Door {
                     let event = Event {
                         method: vec!["remote".into()],
                         by,
-                        ..self.desk.denied(self.desk.event(EventType::Denied), Reason::Fault)
+                        ..Desk::denied(self.desk.event(EventType::Denied), Reason::Fault)
                     };
                     self.desk.parts.journal.put(event);
                 }
@@ -455,3 +457,6 @@ fn counts_as_attempt(reason: Reason) -> bool {
         Reason::Unknown | Reason::BelowThreshold | Reason::AmbiguousTop2 | Reason::SpoofSuspected
     )
 }
+
+#[cfg(test)]
+mod tests;

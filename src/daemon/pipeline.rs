@@ -1,9 +1,11 @@
-//! The frame loop of one camera: frame, faces, liveness, templates, search, attempt, event.
+//! The frame loop of one camera: frame, faces, tracks, shots, liveness, templates, search, attempt,
+//! event or door.
 //!
 //! One thread per camera takes the newest frame, has it analysed on the recognition pool (the
-//! camera's lane) and decides here what to report. Frames that come meanwhile are lost on purpose:
-//! the newest one wins. Events are left to the [`journal`](crate::daemon::journal): the loop waits for no disk and no
-//! broker.
+//! camera's lane) unless nothing has changed while nobody was there, and decides here what to
+//! report. A recognised person goes to the door, if there is one, which then answers for the event.
+//! Frames that come meanwhile are lost on purpose: the newest one wins. Events are left to the
+//! [`journal`](crate::daemon::journal): the loop waits for no disk and no broker.
 //!
 //! [`Pipeline::run`] never fails; [`Pipeline::run_once`] is one frame and uses `?`. Pictures and
 //! templates end with the frame: nothing of a stranger is kept but a rectangle and, while the face is
@@ -22,26 +24,34 @@ use tracing::{debug, info, warn};
 
 use crate::access::attempt::AttemptOptions;
 use crate::access::attempt::Attempts;
-use crate::access::attempt::Evidence;
 use crate::access::attempt::LivenessPolicy;
-use crate::access::attempt::Observation;
-use crate::access::attempt::Outcome;
+use crate::access::attempt::lookout::Lookout;
+use crate::access::attempt::observation::Outcome;
+use crate::access::attempt::observation::Verdict;
+use crate::access::event::Event;
+use crate::access::grant::Facts;
+use crate::access::grant::Validity;
 use crate::camera::Frame;
+use crate::camera::pixels::Layout;
 use crate::camera::pixels::PixelError;
+use crate::camera::presence::Glance;
+use crate::camera::presence::LumaGrid;
+use crate::camera::presence::Presence;
 use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::config::CameraConfig;
 use crate::config::LivenessConfig;
 use crate::daemon::journal::Journal;
+use crate::daemon::pipeline::analysis::Analysis;
 use crate::daemon::pipeline::analysis::LivenessCheck;
 use crate::daemon::pipeline::analysis::SeenFace;
-use crate::daemon::pipeline::analysis::analyse;
 use crate::daemon::pipeline::gate::DoorGate;
 use crate::daemon::pipeline::notice::Notice;
 use crate::daemon::pipeline::notice::Writer;
 use crate::daemon::pipeline::people::People;
-use crate::daemon::pipeline::people::Recognised;
 use crate::daemon::pipeline::status::PipelineStatus;
+use crate::face::image::Image;
+use crate::gallery::person::Member;
 use crate::recognition::RecognitionError;
 use crate::recognition::pool::Lane;
 use crate::recognition::pool::PoolError;
@@ -118,6 +128,8 @@ pub enum Turn {
     NoFrame,
     /// The frame was too old to be judged.
     Stale,
+    /// Nothing has changed while nobody was there.
+    Rested,
     /// The frame was judged.
     Judged {
         /// Faces in it, at most [`analysis::FACES_PER_FRAME_MAX`].
@@ -131,6 +143,7 @@ pub enum Turn {
 pub struct Pipeline {
     parts: PipelineParts,
     attempts: Attempts,
+    presence: Presence,
     check: LivenessCheck,
     writer: Writer,
     status: Arc<PipelineStatus>,
@@ -156,9 +169,14 @@ impl Pipeline {
             warn!(camera = parts.camera.name, problem, "no liveness check");
             status.set_standing_problem(problem);
         }
-        let options = AttemptOptions { cooldown: parts.camera.cooldown, liveness: policy };
+        let options = AttemptOptions {
+            cooldown: parts.camera.cooldown,
+            liveness: policy,
+            face_px_min: parts.door.as_ref().map_or(0.0, |door| door.face_px_min()),
+        };
         Self {
             attempts: Attempts::new(options),
+            presence: Presence::new(),
             check,
             writer: Writer::new(&parts.camera, Arc::clone(&parts.boot)),
             status,
@@ -181,7 +199,7 @@ impl Pipeline {
                     stop.sleep(NO_FRAME_PAUSE);
                 }
                 Ok(Turn::Stale) => {}
-                Ok(Turn::Judged { .. }) => {
+                Ok(Turn::Judged { .. } | Turn::Rested) => {
                     if self.status.set_problem(None) {
                         info!(camera, "frames are judged again");
                     }
@@ -196,7 +214,10 @@ impl Pipeline {
     pub fn run_once(&mut self) -> Result<Turn, PipelineError> {
         let Some(frame) = (self.parts.frames)(FRAME_WAIT) else {
             // What is kept of faces goes when they have gone, also while the camera is silent.
-            self.attempts.observe(self.parts.clock.now(), &[]);
+            let outcomes = self.attempts.observe_nobody(self.parts.clock.now());
+            if let (false, Ok(people)) = (outcomes.is_empty(), self.people()) {
+                self.report_all(&outcomes, &[], &people);
+            }
             return Ok(Turn::NoFrame);
         };
         self.status.count_frame();
@@ -205,60 +226,112 @@ impl Pipeline {
             self.status.count_stale();
             return Ok(Turn::Stale);
         }
-        let known = self.people()?;
-        let faces = self.analyse(&frame, known.clone())?;
+        let people = self.people()?;
+        let Some(image) = self.glance(&frame, captured)? else {
+            self.status.count_gated();
+            self.attempts.observe_nobody(captured);
+            return Ok(Turn::Rested);
+        };
         drop(frame);
-        let best = |face: &SeenFace| known.best(face.template.as_ref()?);
-        let people: Vec<_> = faces.iter().map(best).collect();
-        let outcomes = self.attempts.observe(captured, &observations(&faces, &people));
-        let (now, events) = (self.parts.clock.now(), outcomes.len());
+        let (faces, lookout) = self.analyse(image, captured, people.clone())?;
+        let observations: Vec<_> = faces.iter().map(SeenFace::observation).collect();
+        let known = |index: usize, person: &_| {
+            let looked = faces.get(index)?.looked.as_ref()?;
+            people.cosine(&looked.template, person)
+        };
+        let identification = people.identification();
+        let outcomes =
+            self.attempts.observe(captured, lookout, &observations, identification, &known);
+        let now = self.parts.clock.now();
         if !faces.is_empty() {
             self.status.see_faces(faces.len(), now, now.since(captured));
         }
-        for outcome in outcomes {
-            self.report(outcome, captured, &faces, &people);
-        }
-        Ok(Turn::Judged { faces: faces.len(), events })
+        self.report_all(&outcomes, &faces, &people);
+        Ok(Turn::Judged { faces: faces.len(), events: outcomes.len() })
     }
 
     fn people(&self) -> Result<People, PipelineError> {
-        let CameraConfig { name, collection, min_similarity_score: least, .. } = &self.parts.camera;
-        let gallery = self.parts.roster.gallery(collection);
+        let camera = &self.parts.camera;
+        let gallery = self.parts.roster.gallery(&camera.collection);
         let gallery = gallery.ok_or_else(|| PipelineError::NoCollection {
-            camera: name.clone(),
-            collection: collection.to_string(),
+            camera: camera.name.clone(),
+            collection: camera.collection.to_string(),
         })?;
-        Ok(People { gallery, map: self.parts.pool.info().score_map.clone(), least: *least })
+        Ok(People::new(gallery, camera, self.parts.pool.info()))
     }
 
-    fn analyse(&self, frame: &Frame, known: People) -> Result<Vec<SeenFace>, PipelineError> {
-        let image = frame.to_image().map_err(|error| PipelineError::Pixels {
-            camera: self.parts.camera.name.clone(),
-            error,
-        })?;
-        let check = self.check;
+    /// The frame in RGB; `None` when nothing has changed. A format that shows its luma is only
+    /// converted when it has.
+    fn glance(&mut self, frame: &Frame, captured: Moment) -> Result<Option<Image>, PipelineError> {
+        let occupied = self.attempts.is_occupied();
+        let layout = Layout { width: frame.width, height: frame.height, stride: frame.stride };
+        let camera = &self.parts.camera.name;
+        let to_image = || {
+            let named = |error| PipelineError::Pixels { camera: camera.clone(), error };
+            frame.to_image().map_err(named)
+        };
+        let (grid, image) = match LumaGrid::of_bytes(frame.format, layout, &frame.bytes) {
+            Some(grid) => (grid, None),
+            None => {
+                let image = to_image()?;
+                (LumaGrid::of_image(&image), Some(image))
+            }
+        };
+        match self.presence.see(captured, Some(&grid), occupied) {
+            Glance::Look => Ok(Some(image.map_or_else(to_image, Ok)?)),
+            Glance::Rest => Ok(None),
+        }
+    }
+
+    fn analyse(
+        &self,
+        image: Image,
+        captured: Moment,
+        people: People,
+    ) -> Result<(Vec<SeenFace>, Lookout), PipelineError> {
+        let lookout = self.attempts.lookout();
+        let mut analysis = Analysis { check: self.check, captured, lookout, people };
         let job = move |recognizer: &mut _| {
-            analyse(recognizer, &image, check, &|template| known.own_eyes(template))
+            analysis.run(recognizer, &image).map(|faces| (faces, analysis.lookout))
         };
         Ok(self.parts.pool.run_blocking(Lane::Camera, job)??)
     }
 
-    fn report(
-        &self,
-        outcome: Outcome,
-        captured: Moment,
-        faces: &[SeenFace],
-        people: &[Option<Recognised>],
-    ) {
-        let PipelineParts { clock, journal, .. } = &self.parts;
-        let (Some(face), Some(person)) =
-            (faces.get(outcome.observation), people.get(outcome.observation))
-        else {
-            return;
+    fn report_all(&self, outcomes: &[Outcome], faces: &[SeenFace], people: &People) {
+        for outcome in outcomes {
+            let face = outcome.observation.and_then(|index| faces.get(index));
+            let member = outcome.person.as_ref().and_then(|person| people.member(person));
+            let PipelineParts { clock, .. } = &self.parts;
+            let age = clock.now().since(outcome.captured);
+            let notice = Notice { outcome, face, person: member, age, now: clock.utc() };
+            self.report(outcome, self.writer.event(&notice), member);
+        }
+    }
+
+    /// A recognised person is the door's to decide; what failed goes by the door, which counts it.
+    fn report(&self, outcome: &Outcome, event: Event, member: Option<&Arc<Member>>) {
+        let PipelineParts { journal, door, .. } = &self.parts;
+        let Some(door) = door else {
+            return journal.put(event);
         };
-        let age = clock.now().since(captured);
-        let notice = Notice { outcome, face, person: person.as_ref(), age, now: clock.utc() };
-        journal.put(self.writer.event(&notice));
+        match (outcome.verdict, outcome.identity, member) {
+            (Verdict::Match, Some(identity), Some(member)) => {
+                let facts = Facts {
+                    identity,
+                    live: outcome.live,
+                    flaw: outcome.flaw,
+                    captured: outcome.captured,
+                    seen: outcome.seen,
+                    face_px: outcome.face_px,
+                    validity: Validity::default(),
+                    door: None,
+                    fault: None,
+                };
+                door.decide(facts, event, &member.metadata);
+            }
+            // A match has both, by the frame that it was made on.
+            _ => journal.put(door.failed(event)),
+        }
     }
 
     /// One line per change, not one per frame.
@@ -275,19 +348,6 @@ impl Pipeline {
     }
 }
 
-fn observations(faces: &[SeenFace], people: &[Option<Recognised>]) -> Vec<Observation> {
-    faces
-        .iter()
-        .zip(people)
-        .map(|(face, person)| Observation {
-            bounds: face.detection.bounds,
-            person: person.as_ref().map(|person| person.member.id.clone()),
-            evidence: face.liveness.as_ref().map_or(Evidence::Unchecked, Evidence::from),
-            signature: face.signature.clone(),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -296,7 +356,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::access::event::{Event, EventType, LivenessResult, Reason};
+    use crate::access::event::{EventType, LivenessResult, Reason};
+    use crate::access::grant::Liveness;
     use crate::bus::Bus;
     use crate::camera::PixelFormat;
     use crate::clock::{SimulatedClock, UtcTime};
@@ -594,7 +655,8 @@ mod tests {
         let mut rig = Rig::new(true).staffed();
         rig.store.fail_next(1);
         rig.show(4, &[Face::live(1)]);
-        rig.show(4, &[Face::live(2)]);
+        // Somebody else in the place of a settled face is noticed within half a second.
+        rig.show(12, &[Face::live(2)]);
         let numbers: Vec<u64> = rig.events().iter().map(|event| event.seq).collect();
         assert_eq!(numbers, [0, 1]);
         let counters = rig.pipeline.parts.journal.status().counters();
@@ -605,14 +667,15 @@ mod tests {
     fn frames_are_judged_while_the_log_hangs_and_events_keep_their_order() {
         let mut rig = Rig::new(true).staffed();
         for person in 1..=3 {
-            rig.show(4, &[Face::live(person)]);
+            // Somebody else in the place of a settled face is noticed within half a second.
+            rig.show(8, &[Face::live(person)]);
         }
         // Nothing has been written yet: the loop did not wait for it.
         assert_eq!(
             (rig.store.events(0, 10).unwrap().len(), rig.bus.0.lock().unwrap().len()),
             (0, 0)
         );
-        assert_eq!(rig.pipeline.status().counters().frames, 12);
+        assert_eq!(rig.pipeline.status().counters().frames, 24);
         let events = rig.events();
         let told: Vec<(u64, &str)> = events
             .iter()
@@ -663,6 +726,78 @@ mod tests {
         rig.turn(ahead).unwrap();
         assert_eq!(rig.events()[0].latency_ms, Some(0), "a time stamp ahead counts as now");
         assert_eq!(rig.pipeline.status().counters().frames_stale, 1);
+    }
+
+    /// A door that lets nobody wait.
+    #[derive(Default)]
+    struct Gate {
+        decided: Mutex<Vec<(Event, String, Moment)>>,
+    }
+
+    impl DoorGate for Gate {
+        fn decide(&self, facts: Facts<'_>, draft: Event, metadata: &BTreeMap<String, String>) {
+            assert!(facts.identity.accepted && facts.identity.false_accept <= 1e-3);
+            assert!(matches!(facts.live, Liveness::Live(_)) && facts.flaw.is_none());
+            assert!((190.0..=210.0).contains(&facts.face_px));
+            assert!(facts.door.is_none() && facts.fault.is_none());
+            self.decided.lock().unwrap().push((draft, metadata["team"].clone(), facts.captured));
+        }
+
+        fn failed(&self, event: Event) -> Event {
+            Event { direction: Some("entry".into()), ..event }
+        }
+    }
+
+    #[test]
+    fn a_recognised_person_is_the_doors_to_decide_and_who_failed_goes_by_it() {
+        let gate = Arc::new(Gate::default());
+        let mut rig = Rig::new(true).staffed();
+        rig.pipeline.parts.door = Some(Arc::<Gate>::clone(&gate));
+        let start = rig.clock.now();
+        rig.show(20, &[Face::live(1)]);
+        assert_eq!(rig.events(), [], "the door answers for the event");
+        let decided = gate.decided.lock().unwrap().pop().unwrap();
+        assert_eq!(decided.0.person.unwrap().id, "P1");
+        assert_eq!((decided.1.as_str(), decided.0.latency_ms), ("7", Some(40)));
+        assert_eq!(START.plus(decided.2.since(start)), decided.0.t_capture.unwrap());
+        assert!(gate.decided.lock().unwrap().is_empty());
+        rig.show(30, &[]);
+        rig.show(10, &[Face::live(9)]);
+        rig.show(30, &[]);
+        rig.show(10, &[Face::attack(2)]);
+        assert_eq!(rig.types(), [EventType::UnknownFace, EventType::SpoofSuspected]);
+        assert!(rig.events().iter().all(|event| event.direction.as_deref() == Some("entry")));
+        assert!(gate.decided.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_empty_scene_rests_and_a_face_is_judged_in_the_frame_that_shows_it() {
+        let mut rig = Rig::new(true).staffed();
+        let mut turns = Vec::new();
+        for _ in 0..21 {
+            let frame = rig.frame(&[]);
+            turns.push(rig.turn(frame).unwrap());
+        }
+        let rested = turns.iter().filter(|turn| **turn == Turn::Rested).count();
+        assert_eq!(rested, 16, "the first frame and two a second are looked at: {turns:?}");
+        let frame = rig.frame(&[Face::live(1)]);
+        assert_eq!(rig.turn(frame).unwrap(), Turn::Judged { faces: 1, events: 0 });
+        rig.show(3, &[Face::live(1)]);
+        assert_eq!(rig.types(), [EventType::Match]);
+        let counters = rig.pipeline.status().counters();
+        assert_eq!((counters.frames, counters.frames_gated), (25, 16));
+    }
+
+    #[test]
+    fn who_leaves_before_the_decision_is_one_event_with_the_best_shot() {
+        let mut rig = Rig::new(true).staffed();
+        rig.show(15, &[Face { kind: Kind::Asleep, ..Face::live(1) }]);
+        rig.show(30, &[]);
+        let events = rig.events();
+        assert_eq!(rig.types(), [EventType::Denied]);
+        assert_eq!(events[0].reason, Some(Reason::FaceLeft));
+        assert_eq!(events[0].person.clone().unwrap().id, "P1");
+        assert!((190..=210).contains(&events[0].quality.clone().unwrap().face_px));
     }
 
     #[test]

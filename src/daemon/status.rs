@@ -138,12 +138,15 @@ impl Device {
         let pipelines = self.pipelines.get().map(Vec::as_slice).unwrap_or_default();
         seen.pipelines.resize(pipelines.len(), PipelineCounters::default());
         // Taken, but not searched: counted a moment after the frame itself.
-        let unused = |counters: &PipelineCounters| counters.frames_stale + counters.frames_failed;
+        let unused = |counters: &PipelineCounters| {
+            counters.frames_stale + counters.frames_gated + counters.frames_failed
+        };
         let used = |counters: &PipelineCounters| counters.frames.saturating_sub(unused(counters));
         for (pipeline, seen) in pipelines.iter().zip(&mut seen.pipelines) {
             let (camera, now) = (pipeline.camera(), pipeline.counters());
             for (frame_use, count) in [
                 (FrameUse::Used, used(&now).saturating_sub(used(seen))),
+                (FrameUse::Gated, now.frames_gated - seen.frames_gated),
                 (FrameUse::Stale, now.frames_stale - seen.frames_stale),
                 (FrameUse::Failed, now.frames_failed - seen.frames_failed),
             ] {

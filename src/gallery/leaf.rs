@@ -195,6 +195,12 @@ impl Leaf {
         self.offer(best, ranking);
     }
 
+    /// The cosine of a member's best reference; `None` without a searchable one.
+    pub(crate) fn cosine(&self, index: usize, probe: &Probe) -> Option<f32> {
+        let cosines = self.rows(index).map(|row| self.templates.row_cosine(row, probe));
+        cosines.max_by(f32::total_cmp)
+    }
+
     fn offer<'a>(&'a self, best: Option<(Owner, f32)>, ranking: &mut Ranking<'a>) {
         if let Some((owner, cosine)) = best {
             let member = &self.members[owner.member as usize];

@@ -161,6 +161,18 @@ impl Gallery {
         searches.into_iter().map(|(_, ranking)| ranking.into_candidates()).collect()
     }
 
+    /// The cosine of a probe with the best reference of one person, exactly as a search answers it;
+    /// `None` when there is no such person or nothing of theirs can be compared.
+    pub fn cosine(&self, probe: &Template, id: &PersonId) -> Option<f32> {
+        let leaf = self.leaves.get(self.leaf_of(id))?;
+        let index = leaf.position(id).ok()?;
+        let probe = Probe::new(probe);
+        if probe.dimension() != self.dimension {
+            return None;
+        }
+        leaf.cosine(index, &probe)
+    }
+
     /// The person other than `except` who resembles the probe most, if anybody does by at least
     /// `cosine_min`: the question of a duplicate check.
     pub fn best_other(

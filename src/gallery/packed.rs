@@ -174,6 +174,12 @@ impl PackedTemplates {
         coarse_dot as f32 * bound.scale * probe.inverse_norm + bound.slack
     }
 
+    /// The cosine of one row, -1 to 1.
+    pub fn row_cosine(&self, row: usize, probe: &Probe) -> f32 {
+        let coarse = &self.coarse[row * self.stride..(row + 1) * self.stride];
+        self.cosine(row, dot(&probe.values, coarse), probe)
+    }
+
     /// The cosine of a row, -1 to 1, from its coarse dot product and its fine bytes.
     pub fn cosine(&self, row: usize, coarse_dot: i32, probe: &Probe) -> f32 {
         let fine = &self.fine[row * self.stride..(row + 1) * self.stride];

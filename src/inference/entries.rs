@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 
 use crate::face::comparison::ScoreMap;
+use crate::face::tail::Tail;
 use crate::inference::{ChannelOrder, Normalisation};
 
 /// Largest size that an entry may claim, in bytes: bounds what one load may allocate.
@@ -166,6 +167,8 @@ pub struct EmbeddingEntry {
     pub template: [[f32; 2]; 5],
     /// From cosine to the caller's scale.
     pub score_map: ScoreMap,
+    /// How rare a cosine is between different people.
+    pub tail: Tail,
 }
 
 /// What a presentation attack detector needs beyond its file.

@@ -284,6 +284,7 @@ impl Manifest {
             output: entry.outputs[0].clone(),
             dimension: part.dimension,
             score_map: part.score_map.clone(),
+            tail: Arc::new(part.tail.clone()),
         })
     }
 
@@ -481,7 +482,8 @@ pub(crate) mod fixture {
              detector = 'builtin-detector'\nembeddings = ['builtin-embedding']\npad = []\n\
              {}url = {urls:?}\ndetector = {{ confidence_min = 0.5 }}\n\
              {}embedding = {{ dimension = 8, side = 4, template = [[0, 0], [1, 0], [1, 1], [0, 1], \
-             [0, 0]], score_map = [[-1, 0], [1, 1]] }}\n\
+             [0, 0]], score_map = [[-1, 0], [1, 1]], tail = {{ correlation = 0.8, comparisons = 9999, \
+             knots = [[0.1, -1], [0.5, -3]] }} }}\n\
              alternate = [{{ size = {}, sha256 = '{}', made_by = 'the converter' }}]\n\
              {}made_by = 'made by hand'\nsource = {{ file = 'pad.pth', sha256 = '{}', \
              url = 'https://example.org/pad' }}\npad = {{ crop_scale = 2.7 }}\n{builtin}",

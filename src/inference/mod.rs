@@ -17,6 +17,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::face::comparison::ScoreMap;
+use crate::face::tail::Tail;
 
 /// A dense float tensor, row-major. Invariant: `values.len()` is the product of `shape`.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,6 +156,8 @@ pub struct EmbeddingSpec {
     pub dimension: usize,
     /// From cosine to the caller's scale.
     pub score_map: ScoreMap,
+    /// How rare a cosine is between different people.
+    pub tail: Arc<Tail>,
 }
 
 /// One network of the presentation attack detection ensemble.

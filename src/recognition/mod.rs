@@ -9,6 +9,7 @@ pub mod mesh;
 pub mod pool;
 pub mod scripted;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -18,6 +19,7 @@ use crate::face::detection::Detection;
 use crate::face::eyes::EyeRatio;
 use crate::face::image::Image;
 use crate::face::liveness::{ImageRules, LivenessReport};
+use crate::face::tail::Tail;
 use crate::face::template::{Template, TemplateError};
 use crate::face::yunet::{self, Letterbox, StrideMaps};
 use crate::gallery::person::EmbeddingModelId;
@@ -39,6 +41,8 @@ pub struct RecognitionInfo {
     pub dimension: usize,
     /// From cosine to the caller's scale.
     pub score_map: ScoreMap,
+    /// How rare a cosine is between different people.
+    pub tail: Arc<Tail>,
     /// Whether the pack can check liveness.
     pub has_liveness: bool,
 }
@@ -234,6 +238,7 @@ pub fn info(pack: &Pack) -> RecognitionInfo {
         embedding_model: EmbeddingModelId(pack.embedding.file.sha256.chars().take(16).collect()),
         dimension: pack.embedding.dimension,
         score_map: pack.embedding.score_map.clone(),
+        tail: Arc::clone(&pack.embedding.tail),
         has_liveness: !pack.pad.is_empty() && pack.face_state.is_some(),
     }
 }
@@ -241,7 +246,7 @@ pub fn info(pack: &Pack) -> RecognitionInfo {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
     use crate::face::geometry::Point;

@@ -45,6 +45,8 @@ pub enum FrameUse {
     Dropped,
     /// It was searched for faces.
     Used,
+    /// It showed no change while nobody was there, so it was not searched.
+    Gated,
     /// It was too old when its turn came.
     Stale,
     /// It was damaged, or recognition did not take or finish it.
@@ -105,6 +107,7 @@ impl FrameUse {
             Self::Captured => "captured",
             Self::Dropped => "dropped",
             Self::Used => "used",
+            Self::Gated => "gated",
             Self::Stale => "stale",
             Self::Failed => "failed",
         }

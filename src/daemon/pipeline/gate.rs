@@ -14,4 +14,8 @@ pub trait DoorGate: Send + Sync {
     /// A face was denied, unknown or an attack: counts towards the lock-out. Answers the event with
     /// the door filled in, for the journal.
     fn failed(&self, event: Event) -> Event;
+    /// A recognised person comes this near before it is decided: least width of the face in pixels.
+    fn face_px_min(&self) -> f32 {
+        0.0
+    }
 }

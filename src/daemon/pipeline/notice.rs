@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use ulid::Ulid;
 
-use crate::access::attempt::Outcome;
-use crate::access::attempt::Verdict;
+use crate::access::attempt::observation::Outcome;
+use crate::access::attempt::observation::Verdict;
 use crate::access::event::Event;
 use crate::access::event::EventCue;
 use crate::access::event::EventLiveness;
@@ -17,11 +17,10 @@ use crate::access::event::Reason;
 use crate::clock::UtcTime;
 use crate::config::CameraConfig;
 use crate::daemon::pipeline::analysis::SeenFace;
-use crate::daemon::pipeline::people::Recognised;
 use crate::face::liveness::Finding;
 use crate::face::liveness::LivenessReason;
 use crate::face::liveness::LivenessReport;
-use crate::face::pose;
+use crate::face::quality::Flaw;
 use crate::gallery::person::Member;
 
 /// Version of the event's form.
@@ -33,11 +32,11 @@ pub const EVENT_LIFETIME: Duration = Duration::from_secs(5);
 /// What is to be told.
 pub struct Notice<'a> {
     /// The decision.
-    pub outcome: Outcome,
-    /// The face it is about.
-    pub face: &'a SeenFace,
+    pub outcome: &'a Outcome,
+    /// The face of the frame that it is about; `None`: it has left.
+    pub face: Option<&'a SeenFace>,
     /// Whom the face belongs to.
-    pub person: Option<&'a Recognised>,
+    pub person: Option<&'a Arc<Member>>,
     /// Time from capture to now.
     pub age: Duration,
     /// Now.
@@ -61,6 +60,8 @@ impl Writer {
     /// The event, without its number.
     pub fn event(&self, notice: &Notice<'_>) -> Event {
         let Notice { outcome, face, person, age, now } = *notice;
+        let score = outcome.identity.filter(|_| person.is_some()).map(|identity| identity.score);
+        let liveness = face.and_then(SeenFace::liveness);
         let (event_type, reason) = match outcome.verdict {
             Verdict::Match => (EventType::Match, None),
             Verdict::UnknownFace => (EventType::UnknownFace, Some(Reason::Unknown)),
@@ -82,11 +83,11 @@ impl Writer {
             door: None,
             direction: None,
             collection: Some(self.collection.clone()),
-            person: person.map(|person| event_person(&person.member)),
-            similarity_score: person.map(|person| round(person.score.value())),
+            person: person.map(|member| event_person(member)),
+            similarity_score: score.map(round),
             method: vec!["face".into()],
-            liveness: Some(event_liveness(face.liveness.as_ref(), &outcome)),
-            quality: Some(quality(face)),
+            liveness: Some(event_liveness(liveness, outcome)),
+            quality: Some(quality(liveness, outcome)),
             frames: outcome.frames,
             track: Some(outcome.track),
             reason,
@@ -143,12 +144,18 @@ fn event_liveness(report: Option<&LivenessReport>, outcome: &Outcome) -> EventLi
     }
 }
 
-fn quality(face: &SeenFace) -> EventQuality {
-    let measured = face.liveness.as_ref().and_then(|report| report.pose);
-    let pose = measured.or_else(|| pose::estimate(&face.detection.landmarks));
-    let yaw = pose.map(|pose| pose.yaw_deg.round() as i32);
-    let face_px = face.detection.bounds.width.max(0.0).round() as u32;
-    EventQuality { face_px, yaw, sharpness: None, light: None }
+fn quality(report: Option<&LivenessReport>, outcome: &Outcome) -> EventQuality {
+    let shot = &outcome.shot;
+    // What a network says of the pose is more than what five landmarks do.
+    let measured = report.and_then(|report| report.pose);
+    let yaw = measured.or(shot.pose).map(|pose| pose.yaw_deg.round() as i32);
+    let word = |flaw: Option<Flaw>| Some(flaw.map_or("ok", Flaw::word).to_string());
+    EventQuality {
+        face_px: shot.face_px.max(0.0).round() as u32,
+        yaw,
+        sharpness: shot.sharpness.and_then(|_| word(shot.sharpness_flaw())),
+        light: shot.mean.is_finite().then(|| word(shot.light_flaw())).flatten(),
+    }
 }
 
 /// Three decimals: more would promise what the models do not hold.

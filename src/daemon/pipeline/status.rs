@@ -24,6 +24,8 @@ pub struct PipelineCounters {
     pub frames: u64,
     /// Frames that were too old to be judged.
     pub frames_stale: u64,
+    /// Frames that showed no change while nobody was there, and were not looked at.
+    pub frames_gated: u64,
     /// Frames that could not be judged.
     pub frames_failed: u64,
     /// Faces that were judged.
@@ -35,6 +37,7 @@ pub struct PipelineStatus {
     camera: String,
     frames: AtomicU64,
     frames_stale: AtomicU64,
+    frames_gated: AtomicU64,
     frames_failed: AtomicU64,
     faces: AtomicU64,
     present: Mutex<Present>,
@@ -62,6 +65,7 @@ impl PipelineStatus {
             camera: camera.to_string(),
             frames: AtomicU64::new(0),
             frames_stale: AtomicU64::new(0),
+            frames_gated: AtomicU64::new(0),
             frames_failed: AtomicU64::new(0),
             faces: AtomicU64::new(0),
             present: Mutex::default(),
@@ -79,6 +83,7 @@ impl PipelineStatus {
         PipelineCounters {
             frames: read(&self.frames),
             frames_stale: read(&self.frames_stale),
+            frames_gated: read(&self.frames_gated),
             frames_failed: read(&self.frames_failed),
             faces: read(&self.faces),
         }
@@ -108,6 +113,11 @@ impl PipelineStatus {
     /// A frame was too old.
     pub fn count_stale(&self) {
         self.frames_stale.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A frame showed no change.
+    pub fn count_gated(&self) {
+        self.frames_gated.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A frame could not be judged.
