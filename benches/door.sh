@@ -82,7 +82,7 @@ TOML
     mkdir -p "$WORK/people/P$index"
     while read -r picture || [ -n "$picture" ]; do cp "$picture" "$WORK/people/P$index/"; done <"$WORK/enrol-$index"
   done
-  "$BIN" person enrol --config "$WORK/facelatch.toml" --collection staff --dir "$WORK/people" >/dev/null
+  "$BIN" person enrol --config "$WORK/facelatch.toml" --collection staff --dir "$WORK/people" >/dev/null 2>"$WORK/enrolment" || tail -n 3 "$WORK/enrolment"
   sleep "$SECONDS_EACH"
   key=$("$BIN" key add --config "$WORK/facelatch.toml" --name bench --scope events)
   echo "== liveness.required = $1, $SECONDS_EACH s"

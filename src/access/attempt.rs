@@ -62,6 +62,8 @@ pub const FLAW_WAIT: Duration = Duration::from_secs(3);
 /// A face is looked at again after this time when no question is open: half of [`PERSON_HOLD`], so
 /// that somebody else in the same place is noticed, and a recognised person stays recognised.
 pub const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// From a denial by the door that may pass to the next try.
+pub const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// A face this wide has come near, in pixels: the least that the liveness rules of cameras judge.
 pub const NEAR_FACE_PX: f32 = 80.0;
 /// Who was looked at for less time before leaving asked for nothing: people pass by.
@@ -80,6 +82,9 @@ pub struct AttemptOptions {
     pub liveness: LivenessPolicy,
     /// A recognised person comes this near before it is a match: least width of the face in pixels.
     pub face_px_min: f32,
+    /// Whether a match asks for a face that changes even where liveness is off: a camera that hangs
+    /// on its last frame must not open a door.
+    pub asks_motion: bool,
 }
 
 /// Whether a face must be found live.
@@ -169,6 +174,13 @@ impl Attempts {
         outcomes
     }
 
+    /// The door was denied to a person for a reason that passes: the match is reported again after
+    /// [`RETRY_PAUSE`], or somebody who was a moment too early would have to walk away and come back.
+    pub fn try_again(&mut self, person: &PersonId) {
+        let again = Some(self.now.plus(RETRY_PAUSE));
+        self.reports.remember(person, self.now).again = again;
+    }
+
     /// Forgets the faces that have left, of which some wanted something.
     fn take_leave(&mut self) -> Vec<Outcome> {
         let mut tracks: Vec<TrackId> = self.standings.keys().copied().collect();
@@ -255,7 +267,7 @@ mod tests {
     }
 
     fn options(liveness: LivenessPolicy) -> AttemptOptions {
-        AttemptOptions { cooldown: COOLDOWN, liveness, face_px_min: 0.0 }
+        AttemptOptions { cooldown: COOLDOWN, liveness, face_px_min: 0.0, asks_motion: false }
     }
 
     fn detection(bounds: Rect) -> Detection {
@@ -689,8 +701,12 @@ mod tests {
         }
     }
 
-    const NOT_ASKED: AttemptOptions =
-        AttemptOptions { cooldown: COOLDOWN, liveness: LivenessPolicy::Off, face_px_min: 0.0 };
+    const NOT_ASKED: AttemptOptions = AttemptOptions {
+        cooldown: COOLDOWN,
+        liveness: LivenessPolicy::Off,
+        face_px_min: 0.0,
+        asks_motion: false,
+    };
 
     #[test]
     fn an_easy_face_is_decided_in_one_frame_and_a_hard_one_waits_without_being_a_stranger() {
@@ -816,6 +832,43 @@ mod tests {
         let mut far = Visit::new(100, AttemptOptions { face_px_min: 110.0, ..NOT_ASKED });
         far.show(60, Quality { face_px: 100.0, ..good() }, &alice);
         assert_eq!(far.verdicts(), [Verdict::Denied(Reason::TooSmall)]);
+    }
+
+    /// Frames of Alice 100 ms apart, whose pixels are those of the given frames.
+    fn shown_pixels(options: AttemptOptions, frames: impl Iterator<Item = usize>) -> Vec<Verdict> {
+        let mut attempts = Attempts::new(options);
+        let mut now = Moment::from_nanos(1 << 40);
+        let mut verdicts = Vec::new();
+        for frame in frames {
+            let shown = [alice(Evidence::Unchecked)];
+            let outcomes = observe(&mut attempts, now, &shown, Some(&pixels(frame)));
+            verdicts.extend(outcomes.iter().map(|outcome| outcome.verdict));
+            now = now.plus(STEP);
+        }
+        verdicts
+    }
+
+    #[test]
+    fn a_frozen_camera_opens_no_door_even_without_liveness() {
+        let at_a_door = AttemptOptions { asks_motion: true, ..NOT_ASKED };
+        assert_eq!(
+            shown_pixels(at_a_door, std::iter::repeat_n(0, 100)),
+            [Verdict::Denied(Reason::LivenessUnsure)]
+        );
+        assert_eq!(shown_pixels(at_a_door, 0..20), [Verdict::Match]);
+        assert_eq!(shown_pixels(NOT_ASKED, std::iter::repeat_n(0, 20)), [Verdict::Match]);
+    }
+
+    #[test]
+    fn a_denial_that_passes_is_tried_again_and_once() {
+        let mut scene = Scene::new(LivenessPolicy::Off);
+        scene.show(10, &[alice(Evidence::Unchecked)]);
+        scene.attempts.try_again(&id("alice"));
+        scene.show(100, &[alice(Evidence::Unchecked)]);
+        let matches = scene.log.iter().filter(|(_, verdict)| *verdict == Verdict::Match);
+        let frames: Vec<usize> = matches.map(|(frame, _)| *frame).collect();
+        assert_eq!(frames.len(), 2, "{frames:?}");
+        assert!((29..40).contains(&frames[1]), "after a pause of two seconds: {frames:?}");
     }
 
     fn evidence() -> impl Strategy<Value = Evidence> {

@@ -337,7 +337,12 @@ impl Door {
 }
 
 impl DoorGate for Door {
-    fn decide(&self, facts: Facts<'_>, draft: Event, metadata: &BTreeMap<String, String>) {
+    fn decide(
+        &self,
+        facts: Facts<'_>,
+        draft: Event,
+        metadata: &BTreeMap<String, String>,
+    ) -> Option<Reason> {
         let desk = &self.desk;
         let DeskParts { config, clock, .. } = &desk.parts;
         let captured = facts.captured;
@@ -361,14 +366,19 @@ impl DoorGate for Door {
             if counts_as_attempt(reason) {
                 self.keeper.failed_attempt();
             }
-            return desk.parts.journal.put(Desk::denied(draft, reason));
+            desk.parts.journal.put(Desk::denied(draft, reason));
+            return Some(reason);
         }
         let card = self.card(metadata);
         let not_after = captured.plus(CAPTURE_AGE_MAX);
         let request = GrantRequest { not_after, card, draft: Box::new(draft) };
-        if let Err(request) = self.keeper.grant(request) {
-            desk.parts.journal.put(Desk::denied(*request.draft, Reason::Fault));
-        }
+        let request = self.keeper.grant(request).err()?;
+        desk.parts.journal.put(Desk::denied(*request.draft, Reason::Fault));
+        Some(Reason::Fault)
+    }
+
+    fn face_px_min(&self) -> f32 {
+        self.desk.parts.config.face_px_min as f32
     }
 
     fn failed(&self, event: Event) -> Event {

@@ -221,7 +221,10 @@ impl JournalWriter {
         }
         self.status.remember(&event);
         self.metrics.event(event.event_type);
-        if let Some(latency_ms) = event.latency_ms {
+        // Who has left was last seen seconds ago: that is no time of the recognition's.
+        if let Some(latency_ms) =
+            event.latency_ms.filter(|_| event.reason != Some(Reason::FaceLeft))
+        {
             let elapsed = Duration::from_millis(latency_ms);
             self.metrics.decision(event.event_type, event.reason, elapsed);
         }

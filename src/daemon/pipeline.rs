@@ -29,6 +29,7 @@ use crate::access::attempt::lookout::Lookout;
 use crate::access::attempt::observation::Outcome;
 use crate::access::attempt::observation::Verdict;
 use crate::access::event::Event;
+use crate::access::event::Reason;
 use crate::access::grant::Facts;
 use crate::access::grant::Validity;
 use crate::camera::Frame;
@@ -173,6 +174,7 @@ impl Pipeline {
             cooldown: parts.camera.cooldown,
             liveness: policy,
             face_px_min: parts.door.as_ref().map_or(0.0, |door| door.face_px_min()),
+            asks_motion: parts.door.is_some(),
         };
         Self {
             attempts: Attempts::new(options),
@@ -297,7 +299,7 @@ impl Pipeline {
         Ok(self.parts.pool.run_blocking(Lane::Camera, job)??)
     }
 
-    fn report_all(&self, outcomes: &[Outcome], faces: &[SeenFace], people: &People) {
+    fn report_all(&mut self, outcomes: &[Outcome], faces: &[SeenFace], people: &People) {
         for outcome in outcomes {
             let face = outcome.observation.and_then(|index| faces.get(index));
             let member = outcome.person.as_ref().and_then(|person| people.member(person));
@@ -309,7 +311,7 @@ impl Pipeline {
     }
 
     /// A recognised person is the door's to decide; what failed goes by the door, which counts it.
-    fn report(&self, outcome: &Outcome, event: Event, member: Option<&Arc<Member>>) {
+    fn report(&mut self, outcome: &Outcome, event: Event, member: Option<&Arc<Member>>) {
         let PipelineParts { journal, door, .. } = &self.parts;
         let Some(door) = door else {
             return journal.put(event);
@@ -327,7 +329,10 @@ impl Pipeline {
                     door: None,
                     fault: None,
                 };
-                door.decide(facts, event, &member.metadata);
+                let denied = door.decide(facts, event, &member.metadata);
+                if denied.is_some_and(passes) {
+                    self.attempts.try_again(&member.id);
+                }
             }
             // A match has both, by the frame that it was made on.
             _ => journal.put(door.failed(event)),
@@ -346,6 +351,21 @@ impl Pipeline {
             warn!(camera = self.parts.camera.name, %error, "frames are not judged");
         }
     }
+}
+
+/// Whether what denied a person passes within moments, so that waiting there is worth it.
+fn passes(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Stale
+            | Reason::FaceLeft
+            | Reason::TooSmall
+            | Reason::TooDark
+            | Reason::TooBright
+            | Reason::OffPose
+            | Reason::Blurred
+            | Reason::Fault
+    )
 }
 
 #[cfg(test)]
@@ -732,20 +752,42 @@ mod tests {
     #[derive(Default)]
     struct Gate {
         decided: Mutex<Vec<(Event, String, Moment)>>,
+        /// So many decisions are denied as stale.
+        stale: usize,
     }
 
     impl DoorGate for Gate {
-        fn decide(&self, facts: Facts<'_>, draft: Event, metadata: &BTreeMap<String, String>) {
+        fn decide(
+            &self,
+            facts: Facts<'_>,
+            draft: Event,
+            metadata: &BTreeMap<String, String>,
+        ) -> Option<Reason> {
             assert!(facts.identity.accepted && facts.identity.false_accept <= 1e-3);
             assert!(matches!(facts.live, Liveness::Live(_)) && facts.flaw.is_none());
             assert!((190.0..=210.0).contains(&facts.face_px));
             assert!(facts.door.is_none() && facts.fault.is_none());
-            self.decided.lock().unwrap().push((draft, metadata["team"].clone(), facts.captured));
+            let mut decided = self.decided.lock().unwrap();
+            decided.push((draft, metadata["team"].clone(), facts.captured));
+            (decided.len() <= self.stale).then_some(Reason::Stale)
+        }
+
+        fn face_px_min(&self) -> f32 {
+            80.0
         }
 
         fn failed(&self, event: Event) -> Event {
             Event { direction: Some("entry".into()), ..event }
         }
+    }
+
+    #[test]
+    fn who_was_a_moment_late_is_decided_again_while_standing_there() {
+        let gate = Arc::new(Gate { stale: 1, ..Gate::default() });
+        let mut rig = Rig::new(true).staffed();
+        rig.pipeline.parts.door = Some(Arc::<Gate>::clone(&gate));
+        rig.show(80, &[Face::live(1)]);
+        assert_eq!(gate.decided.lock().unwrap().len(), 2);
     }
 
     #[test]

@@ -139,10 +139,13 @@ impl Attempts {
         let is_near = shot.face_px >= self.options.face_px_min;
         let far = Evidence::Unsure(LivenessReason::FaceTooSmall);
         if self.options.liveness == LivenessPolicy::Off {
-            if is_near {
-                return self.report_match(standing, person);
+            if !is_near {
+                return self.wait_on(standing, person, far);
             }
-            return self.wait_on(standing, person, far);
+            if self.options.asks_motion && !standing.stillness.is_moving() {
+                return self.wait_on(standing, person, Evidence::Unchecked);
+            }
+            return self.report_match(standing, person);
         }
         if evidence == Evidence::Spoof {
             self.reports.remember(person, self.now).attacked = Some(self.now);
@@ -188,10 +191,13 @@ impl Attempts {
     fn report_match(&mut self, standing: &mut Standing, person: &PersonId) -> Option<Told> {
         standing.accepted = Some(person.clone());
         standing.waiting = None;
-        if self.reports.of(person).matched.is_some() {
+        let reported = self.reports.of(person);
+        let again = reported.again.is_some_and(|from| self.now >= from);
+        if reported.matched.is_some() && !again {
             return None;
         }
-        self.reports.remember(person, self.now).matched = Some(self.now);
+        let entry = self.reports.remember(person, self.now);
+        (entry.matched, entry.again) = (Some(self.now), None);
         Some(Told::of(Verdict::Match, person))
     }
 

@@ -23,6 +23,9 @@ pub struct Reports {
 pub struct Reported {
     /// Reported as recognised.
     pub matched: Option<Moment>,
+    /// From when on the person may be reported as recognised again although still there: the door
+    /// was denied for a reason that passes.
+    pub again: Option<Moment>,
     /// Reported as denied.
     pub denied: Option<Moment>,
     /// Reported as a suspected attack.

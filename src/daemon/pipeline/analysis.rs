@@ -50,7 +50,7 @@ pub struct SeenFace {
     pub track: TrackId,
     /// The shot.
     pub quality: Quality,
-    /// Tells whether the face changes from frame to frame; only where liveness is checked.
+    /// Tells whether the face changes from frame to frame.
     pub signature: Option<Signature>,
     /// `None`: it was not worth a look, or its landmarks make no upright face.
     pub looked: Option<LookedAt>,
@@ -85,10 +85,7 @@ impl Analysis {
             let quality = Quality::of(image, detection);
             let is_worth_it = self.lookout.is_worth_a_look(self.captured, track, &quality);
             let looked = if is_worth_it { self.look(recognizer, image, detection)? } else { None };
-            let signature = match self.check {
-                LivenessCheck::Run => Signature::of(image, detection),
-                LivenessCheck::Skip => None,
-            };
+            let signature = Signature::of(image, detection);
             Ok(SeenFace { track, quality, signature, looked })
         });
         seen.collect()
