@@ -254,9 +254,8 @@ class Run:
         for message in reversed(self.watcher.messages):
             if message["topic"].startswith("homeassistant/device/") and message.get("payload"):
                 for part in json.loads(message["payload"])["cmps"].values():
-                    types = part.get("evt_typ") or part.get("event_types") or []
-                    if "granted" in types:
-                        return part.get("stat_t") or part["state_topic"]
+                    if "unknown_face" in part.get("evt_typ", []):
+                        return part["stat_t"]
         raise Failure("no announcement names an event entity")
 
     def event(self, event_type, seconds):
