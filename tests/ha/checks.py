@@ -225,6 +225,8 @@ class Run:
         return before
 
     def leave(self):
+        """Seen to be there and then not to be there: out of sight for longer than the cool-down."""
+        self.wait("occupancy", "on")
         self.scene.show("nobody")
         self.wait("occupancy", "off")
 
@@ -360,7 +362,6 @@ def faces(run):
             attributes = event["attributes"]
             assert attributes["person"]["id"] == PERSON_ID and attributes["person"]["name"] == PERSON_NAME, attributes
             assert 0 < attributes["similarity_score"] <= 1, attributes
-            run.wait("occupancy", "on")
             run.leave()
             wait_until("the lock to open and close", lambda: run.came_and_went(mark))
             run.wait("lock", "locked")
