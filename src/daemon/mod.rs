@@ -260,7 +260,10 @@ fn start_watching(
         threads.push(thread);
         door = Some(started);
     }
-    let shared = Shared { journal: journal.clone(), door, clock: Arc::clone(&clock), boot };
+    let asked_for = config.mqtt.as_ref().is_some_and(|mqtt| mqtt.last_image);
+    let pictures = asked_for.then(|| Arc::clone(&bus));
+    let shared =
+        Shared { journal: journal.clone(), door, clock: Arc::clone(&clock), boot, pictures };
     let statuses = start_cameras(config, assembly, device, &shared, stop, &mut threads)?;
     let Shared { door, .. } = shared;
     let sources = SnapshotSources {
@@ -286,6 +289,7 @@ struct Shared {
     door: Option<Arc<Door>>,
     clock: Arc<dyn Clock>,
     boot: Arc<str>,
+    pictures: Option<Arc<dyn Bus>>,
 }
 
 /// Starts capture and a frame loop for each camera; answers what they report of themselves.
@@ -317,6 +321,7 @@ fn start_cameras(
                 clock: Arc::clone(&shared.clock),
                 boot: Arc::clone(&shared.boot),
                 door: door.map(|door| door as Arc<dyn DoorGate>),
+                pictures: shared.pictures.clone(),
             });
             statuses.push(pipeline.status());
             let own_stop = stop.clone();

@@ -32,6 +32,7 @@ use crate::access::event::Event;
 use crate::access::event::Reason;
 use crate::access::grant::Facts;
 use crate::access::grant::Validity;
+use crate::bus::Bus;
 use crate::camera::Frame;
 use crate::camera::pixels::Layout;
 use crate::camera::pixels::PixelError;
@@ -51,8 +52,10 @@ use crate::daemon::pipeline::notice::Notice;
 use crate::daemon::pipeline::notice::Writer;
 use crate::daemon::pipeline::people::People;
 use crate::daemon::pipeline::status::PipelineStatus;
+use crate::face::crop::thumbnail;
 use crate::face::image::Image;
 use crate::gallery::person::Member;
+use crate::picture::encode_jpeg;
 use crate::recognition::RecognitionError;
 use crate::recognition::pool::Lane;
 use crate::recognition::pool::PoolError;
@@ -66,6 +69,9 @@ const FRAME_WAIT: Duration = Duration::from_millis(500);
 const NO_FRAME_PAUSE: Duration = Duration::from_millis(50);
 /// A frame older than this shows the past and is not judged.
 const FRAME_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// JPEG quality of the pictures of decisions: no visible blocks, a fifth of the size of quality 100.
+const PICTURE_QUALITY: u8 = 88;
 
 /// Takes the newest frame, waiting for one at most so long; `None` when there was none.
 pub type NewestFrame = Box<dyn FnMut(Duration) -> Option<Frame> + Send>;
@@ -90,6 +96,8 @@ pub struct PipelineParts {
     pub boot: Arc<str>,
     /// The door behind the camera; `None`: recognition is only reported.
     pub door: Option<Arc<dyn DoorGate>>,
+    /// Where the faces of decisions go as pictures; `None`: nowhere, which is the default.
+    pub pictures: Option<Arc<dyn Bus>>,
 }
 
 /// Why a frame was not judged.
@@ -235,7 +243,8 @@ impl Pipeline {
             return Ok(Turn::Rested);
         };
         drop(frame);
-        let (faces, lookout) = self.analyse(image, captured, people.clone())?;
+        let image = Arc::new(image);
+        let (faces, lookout) = self.analyse(Arc::clone(&image), captured, people.clone())?;
         let observations: Vec<_> = faces.iter().map(SeenFace::observation).collect();
         let known = |index: usize, person: &_| {
             let looked = faces.get(index)?.looked.as_ref()?;
@@ -248,6 +257,7 @@ impl Pipeline {
         if !faces.is_empty() {
             self.status.see_faces(faces.len(), now, now.since(captured));
         }
+        self.show(&outcomes, &faces, &image);
         self.report_all(&outcomes, &faces, &people);
         Ok(Turn::Judged { faces: faces.len(), events: outcomes.len() })
     }
@@ -287,7 +297,7 @@ impl Pipeline {
 
     fn analyse(
         &self,
-        image: Image,
+        image: Arc<Image>,
         captured: Moment,
         people: People,
     ) -> Result<(Vec<SeenFace>, Lookout), PipelineError> {
@@ -297,6 +307,16 @@ impl Pipeline {
             analysis.run(recognizer, &image).map(|faces| (faces, analysis.lookout))
         };
         Ok(self.parts.pool.run_blocking(Lane::Camera, job)??)
+    }
+
+    /// The face of the latest decision, where pictures of decisions are asked for.
+    fn show(&self, outcomes: &[Outcome], faces: &[SeenFace], image: &Image) {
+        let Some(pictures) = &self.parts.pictures else { return };
+        let shown = outcomes.iter().rev().find_map(|outcome| faces.get(outcome.observation?));
+        if let Some(face) = shown {
+            let jpeg = encode_jpeg(&thumbnail(image, &face.detection), PICTURE_QUALITY);
+            pictures.publish_image(jpeg.into());
+        }
     }
 
     fn report_all(&mut self, outcomes: &[Outcome], faces: &[SeenFace], people: &People) {
@@ -376,9 +396,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::access::event::{EventType, LivenessResult, Reason};
+    use crate::access::event::{EventType, LivenessResult};
     use crate::access::grant::Liveness;
-    use crate::bus::Bus;
     use crate::camera::PixelFormat;
     use crate::clock::{SimulatedClock, UtcTime};
     use crate::config::CameraSource;
@@ -387,13 +406,11 @@ mod tests {
     use crate::daemon::snapshot::SnapshotSources;
     use crate::face::comparison::Score;
     use crate::face::eyes::EyeRatio;
-    use crate::face::image::Image;
     use crate::face::liveness::Cue;
     use crate::face::template::Template;
     use crate::gallery::names::{CollectionName, PersonId};
     use crate::gallery::person::FaceStorageType;
     use crate::inference::Pack;
-    use crate::picture::encode_jpeg;
     use crate::recognition::pool::PoolOptions;
     use crate::recognition::scripted::{
         self, EMBEDDING, Face, Kind, ScriptedLoader, embedding_of, picture_of, pool_of,
@@ -411,11 +428,15 @@ mod tests {
     const PACE: Duration = Duration::from_millis(100);
 
     #[derive(Default)]
-    struct Recorder(Mutex<Vec<Event>>);
+    struct Recorder(Mutex<Vec<Event>>, Mutex<Vec<Arc<[u8]>>>);
 
     impl Bus for Recorder {
         fn offer(&self, event: Event) {
             self.0.lock().unwrap().push(event);
+        }
+
+        fn publish_image(&self, jpeg: Arc<[u8]>) {
+            self.1.lock().unwrap().push(jpeg);
         }
     }
 
@@ -495,6 +516,7 @@ mod tests {
                 clock: Arc::<SimulatedClock>::clone(&clock),
                 boot: "boot-1".into(),
                 door: None,
+                pictures: None,
             });
             Self { clock, store, roster, bus, frames, writer, metrics, pipeline }
         }
@@ -779,6 +801,18 @@ mod tests {
         fn failed(&self, event: Event) -> Event {
             Event { direction: Some("entry".into()), ..event }
         }
+    }
+
+    #[test]
+    fn pictures_of_decisions_go_out_only_where_they_are_asked_for() {
+        let mut rig = Rig::new(false).staffed();
+        rig.show(5, &[Face::live(1)]);
+        assert!(rig.bus.1.lock().unwrap().is_empty());
+        rig.pipeline.parts.pictures = Some(Arc::<Recorder>::clone(&rig.bus));
+        rig.show(5, &[Face::live(2)]);
+        let pictures = rig.bus.1.lock().unwrap();
+        let picture = crate::picture::decode(&pictures[0]).unwrap();
+        assert!(pictures.len() == 1 && picture.width().max(picture.height()) <= 320);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Analysis {
 /// One face of a frame.
 #[derive(Clone, Debug)]
 pub struct SeenFace {
+    /// Where it is.
+    pub detection: Detection,
     /// The face of earlier frames that it is.
     pub track: TrackId,
     /// The shot.
@@ -86,7 +88,7 @@ impl Analysis {
             let is_worth_it = self.lookout.is_worth_a_look(self.captured, track, &quality);
             let looked = if is_worth_it { self.look(recognizer, image, detection)? } else { None };
             let signature = Signature::of(image, detection);
-            Ok(SeenFace { track, quality, signature, looked })
+            Ok(SeenFace { detection: *detection, track, quality, signature, looked })
         });
         seen.collect()
     }
