@@ -696,6 +696,12 @@ def purge(run):
         assert not run.hass.entities() and not run.hass.device_exists(run.device)
 
 
+def end(*_):
+    """What was started is stopped also when this program is told to end, be it twice."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
+
+
 def main():
     parser = argparse.ArgumentParser()
     for name in ("daemon", "state", "models", "pack", "runtime", "pictures", "guide"):
@@ -703,8 +709,7 @@ def main():
     parser.add_argument("--other-picture", type=int, default=1, choices=[0, 1],
                         help="0: the camera sees the picture of the enrolment")
     parser.add_argument("--only", nargs="*", help="names of groups, besides start and discovery")
-    # What was started is stopped also when this program is told to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, end)
     run = Run(parser.parse_args())
     groups = [remote, faces, automations, lock_out_ends, hostile, switches, restarts, configurations, rights, purge, home_assistant_log]
     try:

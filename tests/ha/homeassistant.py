@@ -13,6 +13,8 @@ USER, PASSWORD = "test", "test1234"
 # Longest time for anything that is waited for; a loaded machine is slow, a broken one is worse.
 PATIENCE_S = 90
 POLL_S = 0.1
+# Whatever is started so ends with this program, however that ends.
+BOUND = ["setpriv", "--pdeathsig", "KILL"]
 
 
 class Failure(Exception):
@@ -63,7 +65,7 @@ class HomeAssistant:
         self.logs.append(log)
         with open(log, "w", encoding="utf-8") as file:
             # A session of its own, so that Ctrl-C reaches this program alone, which then stops it.
-            self.process = subprocess.Popen([self.hass, "-c", "/srv/ha/config", "--skip-pip"], stdout=file,
+            self.process = subprocess.Popen([*BOUND, self.hass, "-c", "/srv/ha/config", "--skip-pip"], stdout=file,
                                             stderr=subprocess.STDOUT, start_new_session=True)
 
     def wait_running(self):

@@ -9,14 +9,10 @@ import subprocess
 import threading
 import uuid
 
-from homeassistant import Failure, wait_until
+from homeassistant import BOUND, Failure, wait_until
 
 DAEMON_USER, HASS_USER, TESTER_USER, STRANGER_USER = "facelatch", "homeassistant", "tester", "stranger"
 PASSWORD = "broker-password"
-
-
-# Whatever is started here ends with this program, however that ends.
-BOUND = ["setpriv", "--pdeathsig", "KILL"]
 
 
 def free_port():
