@@ -62,8 +62,11 @@ pub const FLAW_WAIT: Duration = Duration::from_secs(3);
 /// A face is looked at again after this time when no question is open: half of [`PERSON_HOLD`], so
 /// that somebody else in the same place is noticed, and a recognised person stays recognised.
 pub const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// From a denial by the door that may pass to the next try.
+/// From a first denial by the door to the next try.
 pub const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Longest such pause: somebody who waits for the end of a lock-out or a schedule is let in within
+/// a minute of it.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// A face this wide has come near, in pixels: the least that the liveness rules of cameras judge.
 pub const NEAR_FACE_PX: f32 = 80.0;
 /// Who was looked at for less time before leaving asked for nothing: people pass by.
@@ -104,6 +107,9 @@ pub struct Attempts {
     standings: HashMap<TrackId, Standing>,
     reports: Reports,
     now: Moment,
+    /// When the latest frame was captured; behind `now` when it was late.
+    captured: Moment,
+    failed: usize,
 }
 
 impl Attempts {
@@ -116,6 +122,8 @@ impl Attempts {
             standings: HashMap::new(),
             reports: Reports::new(cooldown),
             now: Moment::default(),
+            captured: Moment::default(),
+            failed: 0,
         }
     }
 
@@ -151,7 +159,7 @@ impl Attempts {
         identification: &Identification,
         known: &dyn Fn(usize, &PersonId) -> Option<f32>,
     ) -> Vec<Outcome> {
-        self.now = self.now.max(now);
+        (self.now, self.captured) = (self.now.max(now), now);
         self.tracker = lookout.tracker;
         let now = self.now;
         let mut outcomes = Vec::new();
@@ -166,6 +174,7 @@ impl Attempts {
                 _ => self.judge_shot(&mut standing, &observation.quality),
             };
             if let Some(told) = told {
+                standing.has_been_told = true;
                 outcomes.push(self.outcome(&standing, told, observation, index));
             }
             self.standings.insert(observation.track, standing);
@@ -174,11 +183,21 @@ impl Attempts {
         outcomes
     }
 
-    /// The door was denied to a person for a reason that passes: the match is reported again after
-    /// [`RETRY_PAUSE`], or somebody who was a moment too early would have to walk away and come back.
+    /// The door was denied to a person: the match is reported again after a pause, or somebody who
+    /// was a moment too early, or came during a lock-out, would have to walk away and come back. The
+    /// pause doubles from [`RETRY_PAUSE`] to [`RETRY_PAUSE_MAX`], so that who stays fills no log.
     pub fn try_again(&mut self, person: &PersonId) {
-        let again = Some(self.now.plus(RETRY_PAUSE));
-        self.reports.remember(person, self.now).again = again;
+        let now = self.now;
+        let entry = self.reports.remember(person, now);
+        let doubled = RETRY_PAUSE.saturating_mul(1 << entry.denials.min(16));
+        entry.denials = entry.denials.saturating_add(1);
+        entry.again = Some(now.plus(doubled.min(RETRY_PAUSE_MAX)));
+    }
+
+    /// Visits near the camera that have ended since the last call without any event, by somebody
+    /// nobody knows or with what looked like an attack.
+    pub fn take_failed(&mut self) -> usize {
+        std::mem::take(&mut self.failed)
     }
 
     /// Forgets the faces that have left, of which some wanted something.
@@ -189,6 +208,7 @@ impl Attempts {
         let mut outcomes = Vec::new();
         for track in tracks {
             let Some(mut standing) = self.standings.remove(&track) else { continue };
+            self.failed += usize::from(standing.has_failed_untold());
             if let Some(told) = self.judge_leaving(&mut standing) {
                 let shot = standing.best;
                 outcomes.push(self.bare_outcome(track, &standing, told, shot));

@@ -17,6 +17,9 @@ use crate::face::liveness::Finding;
 /// Time without a change after which a face counts as frozen. Cameras repeat frames when they cannot
 /// keep their rate, but not for that long.
 pub const STILL_TIME_MAX: Duration = Duration::from_secs(1);
+/// A face moves when it has changed within this time, the greatest age of a frame that opens a door:
+/// at any frame rate a camera that hangs opens nothing for longer.
+pub const CHANGE_AGE_MAX: Duration = Duration::from_millis(800);
 /// Frames without a change that are asked for besides: two frames a second apart prove nothing.
 pub const STILL_FRAMES_MIN: u32 = 5;
 
@@ -48,7 +51,7 @@ impl Stillness {
 
     /// Whether the face has changed, and lately.
     pub fn is_moving(&self) -> bool {
-        self.has_changed && !self.is_frozen()
+        self.has_changed && !self.is_frozen() && self.now.since(self.since) <= CHANGE_AGE_MAX
     }
 
     /// Whether the face has not changed for too long.

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
+use tracing::debug;
 use tracing::info;
 use tracing::warn;
 
@@ -38,12 +40,14 @@ use crate::bus::RemoteCommand;
 use crate::clock::Clock;
 use crate::clock::UtcTime;
 use crate::config::door::Direction;
+use crate::config::door::DoorBackend;
 use crate::config::door::DoorConfig;
 use crate::daemon::journal::Journal;
 use crate::daemon::pipeline::gate::DoorGate;
 use crate::daemon::pipeline::notice::EVENT_LIFETIME;
 use crate::daemon::pipeline::notice::event_id;
 use crate::door::Board;
+use crate::door::BoardError;
 use crate::door::card;
 use crate::door::card::Card;
 use crate::door::card::CardFormat;
@@ -55,7 +59,9 @@ use crate::door::keeper::Notice;
 use crate::door::reopening::ReopeningBoard;
 use crate::door::select;
 use crate::door::strike::Cause;
+use crate::door::strike::DoorCommand;
 use crate::door::strike::DoorStatus;
+use crate::door::strike::LockState;
 use crate::door::strike::Mode;
 use crate::door::strike::Report;
 use crate::door::strike::Restored;
@@ -96,20 +102,41 @@ pub struct Door {
     keeper: KeeperHandle,
 }
 
-/// Opens the wires and starts the keeper; answers the door and the keeper's thread. Wires that
-/// cannot be opened are tried again for as long as the daemon runs: until then the door is faulty.
+/// Opens the wires, the relay released: the first act of every start, because a daemon that was
+/// killed may have left a pin as it was, and whatever else fails must not keep it so. `None` without
+/// a door, and when the wires cannot be opened yet.
+pub fn release(config: &DoorConfig) -> Option<Box<dyn Board>> {
+    if config.backend == DoorBackend::None {
+        return None;
+    }
+    match open(config) {
+        Ok(board) => Some(board),
+        Err(error) => {
+            let remedy = "see `facelatch doctor`; it is tried again for as long as the daemon runs";
+            warn!(%error, remedy, "the wires of the door cannot be opened");
+            None
+        }
+    }
+}
+
+fn open(config: &DoorConfig) -> Result<Box<dyn Board>, BoardError> {
+    let (board, wires) = select::board(config.backend, &config.wiring)?;
+    info!(wires, "door_wired");
+    Ok(board)
+}
+
+/// Starts the keeper on the wires that [`release`] opened; answers the door and the keeper's thread.
+/// Wires that could not be opened are tried again for as long as the daemon runs: until then the
+/// door is faulty.
 pub fn start(
+    opened: Option<Box<dyn Board>>,
     parts: DeskParts,
     store: &dyn Store,
     stop: StopSignal,
 ) -> std::io::Result<(Arc<Door>, JoinHandle<()>)> {
-    let (backend, wiring) = (parts.config.backend, parts.config.wiring.clone());
-    let open = move || {
-        let (board, wires) = select::board(backend, &wiring)?;
-        info!(wires, "door_wired");
-        Ok(board)
-    };
-    start_on(Box::new(ReopeningBoard::new(Box::new(open))), parts, store, stop)
+    let config = parts.config.clone();
+    let board = ReopeningBoard::new(Box::new(move || open(&config)), opened);
+    start_on(Box::new(board), parts, store, stop)
 }
 
 fn start_on(
@@ -211,8 +238,11 @@ impl Desk {
             Report::Opened(Cause::Command) => {
                 Event { t_relay: Some(happened), ..named(EventType::RemoteUnlock, "remote") }
             }
-            Report::Refused(_, reason) => {
+            Report::Refused(Cause::Command, reason) => {
                 Event { reason: Some(reason), ..named(EventType::Denied, "remote") }
+            }
+            Report::Refused(Cause::Exit, reason) => {
+                Event { reason: Some(reason), ..named(EventType::ExitRequest, "button") }
             }
             Report::ExitRequest => named(EventType::ExitRequest, "button"),
             Report::ForcedOpen => own(EventType::ForcedOpen),
@@ -330,6 +360,21 @@ impl Door {
         }
     }
 
+    /// How the door is shown to others; when nobody knows, as jammed and faulty.
+    pub fn shown(&self) -> DoorStatus {
+        self.keeper.status().unwrap_or(DoorStatus {
+            mode: *self.desk.mode.lock().unwrap_or_else(PoisonError::into_inner),
+            lock: LockState::Jammed,
+            open: None,
+            held: false,
+            forced: false,
+            tamper: None,
+            face_enabled: false,
+            locked_out: false,
+            fault: true,
+        })
+    }
+
     /// How the door is; `None`: nobody knows, which denies.
     pub fn status(&self) -> Option<DoorStatus> {
         self.keeper.status()
@@ -360,7 +405,9 @@ impl DoorGate for Door {
             utc: clock.utc(),
             clock: clock.quality(),
         };
-        let decision = grant::decide(&facts, &rules);
+        // Nothing opens that nobody would learn of.
+        let fault = facts.fault.or((!desk.parts.journal.has_room()).then_some("events"));
+        let decision = grant::decide(&Facts { fault, ..facts }, &rules);
         let draft = Event { conditions: decision.conditions, schedule, ..desk.at_door(draft) };
         if let Some(reason) = decision.denied {
             if counts_as_attempt(reason) {
@@ -379,6 +426,10 @@ impl DoorGate for Door {
 
     fn face_px_min(&self) -> f32 {
         self.desk.parts.config.face_px_min as f32
+    }
+
+    fn failed_attempts(&self, count: usize) {
+        (0..count).for_each(|_| self.keeper.failed_attempt());
     }
 
     fn failed(&self, event: Event) -> Event {
@@ -420,7 +471,10 @@ impl CommandSink for Door {
         match kind {
             CommandKind::Identify => identify(by.as_deref()),
             CommandKind::Door(command) => {
-                if !self.keeper.command(command, by.clone()) {
+                let opens =
+                    matches!(command, DoorCommand::Unlock | DoorCommand::Mode(Mode::Unlocked));
+                let is_seen = !opens || self.desk.parts.journal.has_room();
+                if !is_seen || !self.keeper.command(command, by.clone()) {
                     let event = Event {
                         method: vec!["remote".into()],
                         by,
@@ -436,18 +490,18 @@ impl CommandSink for Door {
 /// Takes commands before there is a door, and drops them: the bus is made first, because the door
 /// tells it how it is.
 #[derive(Default)]
-pub struct LateSink(OnceLock<Arc<Door>>);
+pub struct LateSink(OnceLock<Weak<Door>>);
 
 impl LateSink {
     /// The door; told once.
-    pub fn set(&self, door: Arc<Door>) {
-        let _ = self.0.set(door);
+    pub fn set(&self, door: &Arc<Door>) {
+        let _ = self.0.set(Arc::downgrade(door));
     }
 }
 
 impl CommandSink for LateSink {
     fn command(&self, command: RemoteCommand) {
-        if let Some(door) = self.0.get() {
+        if let Some(door) = self.0.get().and_then(Weak::upgrade) {
             door.command(command);
         } else if command.kind == CommandKind::Identify {
             identify(command.by.as_deref());
@@ -456,7 +510,8 @@ impl CommandSink for LateSink {
 }
 
 fn identify(by: Option<&str>) {
-    info!(by, "this is the device that was asked to identify");
+    info!("this is the device that was asked to identify");
+    debug!(by, "asked to identify by");
 }
 
 /// Whether a denial is an attempt to get in by somebody who should not, rather than a person of the

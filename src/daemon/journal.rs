@@ -16,6 +16,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -39,6 +40,11 @@ use crate::telemetry::Metrics;
 /// and counted.
 pub const EVENTS_WAITING_MAX: usize = 1024;
 
+/// Of those, so many are kept free: a door opens nothing that may not find room.
+const EVENTS_RESERVED: usize = 64;
+/// A setting that the store refused is tried again this often.
+const SETTING_RETRY: Duration = Duration::from_secs(5);
+
 /// Takes events; cheap to clone.
 #[derive(Clone)]
 pub struct Journal {
@@ -58,7 +64,8 @@ pub struct JournalWriter {
 
 enum Entry {
     Event(Box<Event>),
-    Setting { setting: Setting, value: Vec<u8> },
+    /// There is a setting to be kept.
+    Setting,
 }
 
 /// Numbers since the start.
@@ -82,6 +89,12 @@ pub struct JournalStatus {
 struct Present {
     counters: JournalCounters,
     last: Option<LastEvent>,
+    /// Events in the queue.
+    waiting: usize,
+    /// The newest value that the store has not taken: one slot, so that it is never lost to events.
+    setting: Option<(Setting, Vec<u8>)>,
+    setting_fails: bool,
+    has_ended: bool,
     store_fails: bool,
     loses_events: bool,
 }
@@ -104,24 +117,33 @@ pub fn journal(
 impl Journal {
     /// Takes an event; never blocks.
     pub fn put(&self, event: Event) {
-        self.queue(Entry::Event(Box::new(event)));
+        self.status.present().waiting += 1;
+        if self.queue.try_send(Entry::Event(Box::new(event))).is_ok() {
+            return;
+        }
+        self.status.present().waiting -= 1;
+        if self.status.lose() {
+            let remedy = "the store's medium hangs: look for its errors in the kernel's log";
+            warn!(remedy, "events are lost");
+        }
     }
 
-    /// Takes what must survive a restart; never blocks.
+    /// Takes what must survive a restart; never blocks. It is tried again until the store has it.
     pub fn remember(&self, setting: Setting, value: Vec<u8>) {
-        self.queue(Entry::Setting { setting, value });
+        self.status.present().setting = Some((setting, value));
+        // A full queue wakes the writer as well.
+        let _ = self.queue.try_send(Entry::Setting);
+    }
+
+    /// Whether an event would find room and somebody who writes it.
+    pub fn has_room(&self) -> bool {
+        let present = self.status.present();
+        !present.has_ended && present.waiting + EVENTS_RESERVED < EVENTS_WAITING_MAX
     }
 
     /// Counters and the last event, for whoever reports on them.
     pub fn status(&self) -> Arc<JournalStatus> {
         Arc::clone(&self.status)
-    }
-
-    fn queue(&self, entry: Entry) {
-        if self.queue.try_send(entry).is_err() && self.status.lose() {
-            let remedy = "the store's medium hangs: look for its errors in the kernel's log";
-            warn!(remedy, "events are lost");
-        }
     }
 }
 
@@ -129,6 +151,21 @@ impl JournalStatus {
     /// All counters.
     pub fn counters(&self) -> JournalCounters {
         self.present().counters
+    }
+
+    /// What does not work, and what to do.
+    pub fn problem(&self) -> Option<String> {
+        let present = self.present();
+        let problem = if present.has_ended {
+            "the journal has ended: restart the daemon"
+        } else if present.loses_events {
+            "events are lost: the store's medium hangs"
+        } else if present.setting_fails {
+            "the door's mode would not outlive a restart: the store refuses it"
+        } else {
+            return None;
+        };
+        Some(problem.to_string())
     }
 
     /// The last event, without identity.
@@ -175,9 +212,16 @@ impl JournalStatus {
 impl JournalWriter {
     /// Writes until every [`Journal`] is gone.
     pub fn run(self) {
-        while let Ok(entry) = self.queue.recv() {
-            self.write(entry);
+        let _end = Ended(&self.status);
+        loop {
+            match self.queue.recv_timeout(SETTING_RETRY) {
+                Ok(entry) => self.write(entry),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.keep_setting();
         }
+        self.keep_setting();
     }
 
     /// Writes what waits at this moment.
@@ -185,15 +229,28 @@ impl JournalWriter {
         while let Ok(entry) = self.queue.try_recv() {
             self.write(entry);
         }
+        self.keep_setting();
     }
 
     fn write(&self, entry: Entry) {
-        match entry {
-            Entry::Event(event) => self.write_event(*event),
-            Entry::Setting { setting, value } => {
-                if let Err(error) = self.store.commit(&Change::PutSetting { setting, value }) {
-                    warn!(%error, "the state of the door is not kept over a restart");
-                }
+        if let Entry::Event(event) = entry {
+            self.write_event(*event);
+            self.status.present().waiting -= 1;
+        }
+    }
+
+    /// Makes the newest setting durable; what the store refuses stays and is tried again.
+    fn keep_setting(&self) {
+        let Some((setting, value)) = self.status.present().setting.take() else { return };
+        let change = Change::PutSetting { setting, value: value.clone() };
+        let kept = self.store.commit(&change);
+        let mut present = self.status.present();
+        let was_failing = std::mem::replace(&mut present.setting_fails, kept.is_err());
+        if let Err(error) = kept {
+            present.setting.get_or_insert((setting, value));
+            drop(present);
+            if !was_failing {
+                warn!(%error, "the state of the door is not kept over a restart");
             }
         }
     }
@@ -215,7 +272,10 @@ impl JournalWriter {
         let (id, camera, seq) = (&event.id, event.camera.as_deref(), event.seq);
         let event_type = event.event_type.word();
         let reason = event.reason.map(Reason::word);
-        info!(id, seq, camera, event_type, reason, by = event.by.as_deref(), "event");
+        info!(id, seq, camera, event_type, reason, "event");
+        if let Some(by) = &event.by {
+            debug!(id, by, "event follows from a command by");
+        }
         if let Some(person) = &event.person {
             debug!(id, person = person.id, "event is about");
         }
@@ -233,9 +293,20 @@ impl JournalWriter {
     }
 }
 
+/// Notes that the writer is gone, also after a panic: nothing opens then.
+struct Ended<'a>(&'a JournalStatus);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.present().has_ended = true;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::NoBus;
+    use crate::store::memory::MemoryStore;
 
     #[test]
     fn changes_are_told_once() {
@@ -246,5 +317,23 @@ mod tests {
         assert!(status.store_works(true));
         assert!(status.lose() && !status.lose());
         assert_eq!(status.counters(), JournalCounters { events: 0, unlogged: 2, lost: 2 });
+    }
+
+    #[test]
+    fn a_setting_is_tried_again_until_the_store_has_it_and_the_newest_counts() {
+        let store = Arc::new(MemoryStore::new());
+        let as_store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
+        let metrics = Arc::new(Metrics::new("0"));
+        let (journal, writer) = journal(as_store, Arc::new(NoBus), Arc::default(), metrics);
+        store.fail_next(1);
+        journal.remember(Setting::Door, b"old".to_vec());
+        writer.write_waiting();
+        assert!(journal.status().problem().unwrap().contains("outlive"));
+        journal.remember(Setting::Door, b"new".to_vec());
+        writer.write_waiting();
+        assert_eq!(store.setting(Setting::Door).unwrap().as_deref(), Some(&b"new"[..]));
+        assert!(journal.status().problem().is_none() && journal.has_room());
+        std::thread::spawn(move || writer.run());
+        drop(journal);
     }
 }

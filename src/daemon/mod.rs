@@ -42,6 +42,7 @@ use crate::daemon::pipeline::{Pipeline, PipelineParts};
 use crate::daemon::snapshot::{OtherProblems, SnapshotSources};
 use crate::daemon::status::{Device, WatchedCamera};
 use crate::daemon::supervise::Signals;
+use crate::door::Board;
 use crate::recognition::pool::RecognizerPool;
 use crate::roster::Roster;
 use crate::shutdown::{self, StopSignal};
@@ -55,6 +56,8 @@ const NETWORK_THREADS: usize = 2;
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// Of that, longest wait for frame loops and the event log; the broker's goodbye takes up to 2.5 s.
 const WATCHING_STOP_MAX: Duration = Duration::from_millis(2000);
+/// The relay is released within this time of a stop: two turns of its keeper.
+const RELEASE_TIME: Duration = Duration::from_millis(100);
 /// Pause between looks at deletions whose records are still in the file. The file is rewritten as
 /// a whole, so on an SD card a burst of deletions must share one rewriting.
 const SCRUB_PERIOD: Duration = Duration::from_secs(60);
@@ -76,6 +79,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
 fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     info!(version = env!("CARGO_PKG_VERSION"), device = config.device.name, "starting");
     let _entered = runtime.enter();
+    let opened = door::release(&config.door);
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let device = Arc::new(Device::new(Arc::clone(&metrics)));
     let surroundings =
@@ -100,9 +104,12 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     if let Some(mqtt) = &mqtt {
         device.set_mqtt(mqtt.clone());
     }
-    let watching = start_watching(config, &assembly, mqtt.as_ref(), &device, &commands, &stop)?;
+    let surroundings = Started { mqtt: mqtt.as_ref(), device: &device, commands: &commands };
+    let watching = start_watching(config, &assembly, opened, &surroundings, &stop)?;
     let scrubbing = runtime.spawn(scrub(Arc::clone(&assembly.roster), stop.clone()));
-    runtime.spawn(supervise::watchdog(pool(&assembly).cloned(), stop.clone()));
+    let alive = Arc::clone(&device);
+    let is_alive = move || alive.is_alive();
+    runtime.spawn(supervise::watchdog(pool(&assembly).cloned(), is_alive, stop.clone()));
     supervise::notify(&NotifyState::Ready);
     info!("ready");
 
@@ -112,6 +119,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     // A second signal ends at once: whoever sends it has waited long enough.
     runtime.spawn(async move {
         signals.next().await;
+        tokio::time::sleep(RELEASE_TIME).await;
         std::process::exit(130);
     });
     stopper.stop();
@@ -224,15 +232,15 @@ fn start_bus(
 }
 
 /// Starts door, capture, frame loops, the journal and the snapshot of their state; answers their
-/// threads. The door comes first, so that its relay is released before anything else happens.
+/// threads.
 fn start_watching(
     config: &Config,
     assembly: &Assembly,
-    mqtt: Option<&MqttHandle>,
-    device: &Arc<Device>,
-    commands: &LateSink,
+    opened: Option<Box<dyn Board>>,
+    started: &Started<'_>,
     stop: &StopSignal,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let Started { mqtt, device, commands } = *started;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let bus: Arc<dyn Bus> = match mqtt {
         Some(mqtt) => Arc::new(mqtt.clone()),
@@ -253,12 +261,12 @@ fn start_watching(
             clock: Arc::clone(&clock),
             boot: Arc::clone(&boot),
         };
-        let (started, thread) = door::start(parts, &*assembly.store, stop.clone())
+        let (house, thread) = door::start(opened, parts, &*assembly.store, stop.clone())
             .context("the door's thread cannot start")?;
-        commands.set(Arc::clone(&started));
-        device.set_door(Arc::clone(&started));
+        commands.set(&house);
+        device.set_door(&house);
         threads.push(thread);
-        door = Some(started);
+        door = Some(house);
     }
     let asked_for = config.mqtt.as_ref().is_some_and(|mqtt| mqtt.last_image);
     let pictures = asked_for.then(|| Arc::clone(&bus));
@@ -269,7 +277,7 @@ fn start_watching(
     let sources = SnapshotSources {
         cameras: statuses,
         journal: journal.status(),
-        door: Box::new(move || door.as_ref().and_then(|door| door.status())),
+        door: Box::new(move || door.as_ref().map(|door| door.shown())),
         roster: Arc::clone(&assembly.roster),
         store: Arc::clone(&assembly.store),
         other_problems: other_problems(device, &assembly.recognition),
@@ -281,6 +289,13 @@ fn start_watching(
     let own_stop = stop.clone();
     threads.push(spawn("snapshot", move || snapshot::run(&sources, &*bus, &own_stop))?);
     Ok(threads)
+}
+
+/// What runs before anything is watched.
+struct Started<'a> {
+    mqtt: Option<&'a MqttHandle>,
+    device: &'a Arc<Device>,
+    commands: &'a LateSink,
 }
 
 /// What all frame loops use.

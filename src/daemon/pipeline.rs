@@ -29,7 +29,6 @@ use crate::access::attempt::lookout::Lookout;
 use crate::access::attempt::observation::Outcome;
 use crate::access::attempt::observation::Verdict;
 use crate::access::event::Event;
-use crate::access::event::Reason;
 use crate::access::grant::Facts;
 use crate::access::grant::Validity;
 use crate::bus::Bus;
@@ -225,7 +224,7 @@ impl Pipeline {
         let Some(frame) = (self.parts.frames)(FRAME_WAIT) else {
             // What is kept of faces goes when they have gone, also while the camera is silent.
             let outcomes = self.attempts.observe_nobody(self.parts.clock.now());
-            if let (false, Ok(people)) = (outcomes.is_empty(), self.people()) {
+            if let Ok(people) = self.people() {
                 self.report_all(&outcomes, &[], &people);
             }
             return Ok(Turn::NoFrame);
@@ -239,7 +238,8 @@ impl Pipeline {
         let people = self.people()?;
         let Some(image) = self.glance(&frame, captured)? else {
             self.status.count_gated();
-            self.attempts.observe_nobody(captured);
+            let outcomes = self.attempts.observe_nobody(captured);
+            self.report_all(&outcomes, &[], &people);
             return Ok(Turn::Rested);
         };
         drop(frame);
@@ -257,8 +257,8 @@ impl Pipeline {
         if !faces.is_empty() {
             self.status.see_faces(faces.len(), now, now.since(captured));
         }
-        self.show(&outcomes, &faces, &image);
         self.report_all(&outcomes, &faces, &people);
+        self.show(&outcomes, &faces, &image);
         Ok(Turn::Judged { faces: faces.len(), events: outcomes.len() })
     }
 
@@ -320,6 +320,10 @@ impl Pipeline {
     }
 
     fn report_all(&mut self, outcomes: &[Outcome], faces: &[SeenFace], people: &People) {
+        let failed = self.attempts.take_failed();
+        if let Some(door) = &self.parts.door {
+            door.failed_attempts(failed);
+        }
         for outcome in outcomes {
             let face = outcome.observation.and_then(|index| faces.get(index));
             let member = outcome.person.as_ref().and_then(|person| people.member(person));
@@ -349,8 +353,7 @@ impl Pipeline {
                     door: None,
                     fault: None,
                 };
-                let denied = door.decide(facts, event, &member.metadata);
-                if denied.is_some_and(passes) {
+                if door.decide(facts, event, &member.metadata).is_some() {
                     self.attempts.try_again(&member.id);
                 }
             }
@@ -373,30 +376,25 @@ impl Pipeline {
     }
 }
 
-/// Whether what denied a person passes within moments, so that waiting there is worth it.
-fn passes(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Stale
-            | Reason::FaceLeft
-            | Reason::TooSmall
-            | Reason::TooDark
-            | Reason::TooBright
-            | Reason::OffPose
-            | Reason::Blurred
-            | Reason::Fault
-    )
+impl Drop for Pipeline {
+    /// Also when the loop panics: its silence has to be noticed.
+    fn drop(&mut self) {
+        self.status.end();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
         collections::{BTreeMap, VecDeque},
-        sync::Mutex,
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
     };
 
     use super::*;
-    use crate::access::event::{EventType, LivenessResult};
+    use crate::access::event::{EventType, LivenessResult, Reason};
     use crate::access::grant::Liveness;
     use crate::camera::PixelFormat;
     use crate::clock::{SimulatedClock, UtcTime};
@@ -776,6 +774,7 @@ mod tests {
         decided: Mutex<Vec<(Event, String, Moment)>>,
         /// So many decisions are denied as stale.
         stale: usize,
+        uncounted: AtomicUsize,
     }
 
     impl DoorGate for Gate {
@@ -796,6 +795,10 @@ mod tests {
 
         fn face_px_min(&self) -> f32 {
             80.0
+        }
+
+        fn failed_attempts(&self, count: usize) {
+            self.uncounted.fetch_add(count, Ordering::Relaxed);
         }
 
         fn failed(&self, event: Event) -> Event {

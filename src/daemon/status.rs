@@ -1,6 +1,6 @@
 //! How the device is: what `/ready`, `/metrics` and `B/state` say of cameras, broker and workers.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::bus::commands::Refusal;
 use crate::bus::mqtt::{MqttHandle, MqttStatus};
@@ -27,7 +27,8 @@ pub struct Device {
     mqtt: OnceLock<MqttHandle>,
     pipelines: OnceLock<Vec<Arc<PipelineStatus>>>,
     journal: OnceLock<Arc<JournalStatus>>,
-    door: OnceLock<Arc<Door>>,
+    /// Weak, because a door holds the journal open.
+    door: OnceLock<Weak<Door>>,
     /// What has been added to the counters already: parts count for themselves, from their start.
     seen: Mutex<Seen>,
 }
@@ -80,8 +81,16 @@ impl Device {
     }
 
     /// The door; told once.
-    pub fn set_door(&self, door: Arc<Door>) {
-        let _ = self.door.set(door);
+    pub fn set_door(&self, door: &Arc<Door>) {
+        let _ = self.door.set(Arc::downgrade(door));
+    }
+
+    /// Whether the door's keeper answers and every frame loop runs.
+    pub fn is_alive(&self) -> bool {
+        let door = self.door.get().and_then(Weak::upgrade);
+        let pipelines = self.pipelines.get().map(Vec::as_slice).unwrap_or_default();
+        door.is_none_or(|door| door.status().is_some())
+            && !pipelines.iter().any(|pipeline| pipeline.has_ended())
     }
 
     /// What does not work, in sentences with their remedy.
@@ -93,8 +102,16 @@ impl Device {
             }
             _ => None,
         });
-        let door = self.door.get().and_then(|door| door.problem());
-        lost.chain(door).collect()
+        let door = self.door.get().and_then(Weak::upgrade).and_then(|door| door.problem());
+        let pipelines = self.pipelines.get().map(Vec::as_slice).unwrap_or_default();
+        let ended = pipelines.iter().filter(|pipeline| pipeline.has_ended()).map(|pipeline| {
+            format!(
+                "the frame loop of camera `{}` has ended: restart the daemon",
+                pipeline.camera()
+            )
+        });
+        let journal = self.journal.get().and_then(|journal| journal.problem());
+        lost.chain(door).chain(ended).chain(journal).collect()
     }
 
     fn add_cameras(&self, seen: &mut Seen) {

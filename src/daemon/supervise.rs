@@ -9,10 +9,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::recognition::pool::{Lane, RecognizerPool};
 use crate::shutdown::StopSignal;
 
-/// SIGTERM and SIGINT, as one stream.
+/// SIGTERM, SIGINT and SIGHUP, as one stream: a signal that is not handled would end the process
+/// without releasing a relay.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -21,6 +23,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -29,6 +32,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => "SIGHUP",
         }
     }
 }
@@ -56,14 +60,23 @@ pub fn notify(state: &sd_notify::NotifyState<'_>) {
 }
 
 /// Pings systemd's watchdog as long as the recognition workers take jobs. A worker that hangs in a
-/// driver or a library is cured by a restart only, so its silence must reach systemd.
-pub async fn watchdog(pool: Option<RecognizerPool>, mut stop: StopSignal) {
+/// driver or a library is cured by a restart only, so its silence must reach systemd; so must that of
+/// the door's keeper and of a frame loop, for which `is_alive` answers.
+pub async fn watchdog(
+    pool: Option<RecognizerPool>,
+    is_alive: impl Fn() -> bool + Send,
+    mut stop: StopSignal,
+) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let period = (limit / 3).max(Duration::from_millis(100));
     loop {
         tokio::select! {
             () = stop.wait() => return,
             () = tokio::time::sleep(period) => {}
+        }
+        if !is_alive() {
+            tracing::warn!("threads_do_not_answer");
+            continue;
         }
         let alive = match &pool {
             None => true,

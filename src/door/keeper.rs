@@ -123,6 +123,7 @@ enum Message {
     Command {
         command: DoorCommand,
         by: Option<String>,
+        at: Moment,
     },
     /// There are failed attempts to count.
     Wake,
@@ -179,7 +180,8 @@ impl KeeperHandle {
     /// Hands over a command that was checked for its sender; `false` when the queue is full or the
     /// keeper is gone.
     pub fn command(&self, command: DoorCommand, by: Option<String>) -> bool {
-        self.queue.try_send(Message::Command { command, by }).is_ok()
+        let at = self.clock.now();
+        self.queue.try_send(Message::Command { command, by, at }).is_ok()
     }
 
     /// What went wrong so far.

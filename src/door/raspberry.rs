@@ -75,6 +75,11 @@ impl RaspberryBoard {
     }
 }
 
+/// Whether this is a Raspberry Pi, even one whose pins cannot be used.
+pub fn is_raspberry() -> bool {
+    !matches!(Gpio::new(), Err(Error::UnknownModel))
+}
+
 /// Whether the pins can be driven; drives none.
 pub fn examine(wiring: &Wiring) -> Result<String, BoardError> {
     gpio().map(|_| described(wiring.relay_line, Level::from(wiring.active_high)))

@@ -18,9 +18,9 @@ pub struct ReopeningBoard {
 }
 
 impl ReopeningBoard {
-    /// Nothing is opened yet.
-    pub fn new(open: OpenBoard) -> Self {
-        Self { open, board: None, described: "not opened yet".into() }
+    /// Goes on with what was opened at the very start, if anything was.
+    pub fn new(open: OpenBoard, opened: Option<Box<dyn Board>>) -> Self {
+        Self { open, board: opened, described: "not opened yet".into() }
     }
 
     fn with<T>(
@@ -112,12 +112,15 @@ mod tests {
     fn a_board_that_fails_is_let_go_and_opened_again() {
         let (opened, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (tries, lets_go) = (Arc::clone(&opened), Arc::clone(&dropped));
-        let mut board = ReopeningBoard::new(Box::new(move || {
-            if tries.fetch_add(1, Ordering::Relaxed) == 0 {
-                return Err(error());
-            }
-            Ok(Box::new(Flaky(Arc::clone(&lets_go))))
-        }));
+        let mut board = ReopeningBoard::new(
+            Box::new(move || {
+                if tries.fetch_add(1, Ordering::Relaxed) == 0 {
+                    return Err(error());
+                }
+                Ok(Box::new(Flaky(Arc::clone(&lets_go))))
+            }),
+            None,
+        );
         assert!(board.set_relay(false).is_err(), "it is not there yet");
         assert!(board.set_relay(false).is_ok() && board.inputs().is_ok());
         assert_eq!(opened.load(Ordering::Relaxed), 2, "it stays open while it works");

@@ -48,7 +48,7 @@ fn people_in_front_of_the_camera_are_events_in_log_and_metrics() {
         events.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (number, event) in events.iter().enumerate() {
         assert_eq!(event["seq"], json!(number + 1), "{events:#?}");
-        assert!(event.to_string().contains("Match"), "{event}");
+        assert!(event.to_string().contains("\"match\""), "{event}");
         assert!(!event.to_string().contains("p0"), "who it was is said at debug only");
     }
     let ready = daemon.client.get("/ready").ok();

@@ -11,6 +11,7 @@ mod camera;
 mod checks;
 mod commands;
 mod contract;
+mod door;
 mod endurance;
 mod first_start;
 mod liveness_eval;

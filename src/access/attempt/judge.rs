@@ -197,6 +197,9 @@ impl Attempts {
             return None;
         }
         let entry = self.reports.remember(person, self.now);
+        if entry.matched.is_none() {
+            entry.denials = 0;
+        }
         (entry.matched, entry.again) = (Some(self.now), None);
         Some(Told::of(Verdict::Match, person))
     }
@@ -279,7 +282,9 @@ impl Attempts {
         let pad_score = observation.look.as_ref().and_then(|look| look.pad_score);
         let live = self.live(standing, told.verdict, pad_score);
         let bare = self.bare_outcome(observation.track, standing, told, shot);
-        Outcome { observation: Some(index), live, captured: self.now, ..bare }
+        // The frame's own time, not the latest that was ever seen: a frame that was late stays late.
+        let captured = self.captured;
+        Outcome { observation: Some(index), live, captured, seen: captured, ..bare }
     }
 
     pub(super) fn bare_outcome(

@@ -26,6 +26,8 @@ pub struct Reported {
     /// From when on the person may be reported as recognised again although still there: the door
     /// was denied for a reason that passes.
     pub again: Option<Moment>,
+    /// How often that has happened since the person came.
+    pub denials: u32,
     /// Reported as denied.
     pub denied: Option<Moment>,
     /// Reported as a suspected attack.

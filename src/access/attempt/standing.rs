@@ -5,6 +5,7 @@
 
 use crate::access::agreement::Agreement;
 use crate::access::attempt::IDENTITY_PLAUSIBLE_MAX;
+use crate::access::attempt::NEAR_FACE_PX;
 use crate::access::attempt::PERSON_HOLD;
 use crate::access::attempt::observation::Evidence;
 use crate::access::attempt::observation::Identification;
@@ -74,6 +75,8 @@ pub(super) struct Standing {
     pub has_stranger_reported: bool,
     pub has_spoof_reported: bool,
     pub has_denial_reported: bool,
+    /// An event was made of this track; a report that was withheld sets the others alone.
+    pub has_been_told: bool,
 }
 
 impl Standing {
@@ -102,6 +105,7 @@ impl Standing {
             has_stranger_reported: false,
             has_spoof_reported: false,
             has_denial_reported: false,
+            has_been_told: false,
         }
     }
 
@@ -111,6 +115,14 @@ impl Standing {
             || self.has_stranger_reported
             || self.has_spoof_reported
             || self.has_denial_reported
+    }
+
+    /// Whether somebody nobody knows, or an attack, came near, and no event says so: what is told
+    /// once in a cool-down is tried as often as one likes.
+    pub fn has_failed_untold(&self) -> bool {
+        let was_near = self.best.face_px >= NEAR_FACE_PX;
+        let failed = self.has_attacked || self.unknown.0 > 0;
+        was_near && failed && self.accepted.is_none() && !self.has_been_told
     }
 
     /// Takes a frame; what a look of it shows.

@@ -21,6 +21,9 @@ pub trait DoorGate: Send + Sync {
     /// A face was denied, unknown or an attack: counts towards the lock-out. Answers the event with
     /// the door filled in, for the journal.
     fn failed(&self, event: Event) -> Event;
+    /// So many visits near the door ended without an event of their own, by people nobody knows or
+    /// with what looked like an attack: they count towards the lock-out all the same.
+    fn failed_attempts(&self, count: usize);
     /// A recognised person comes this near before it is decided: least width of the face in pixels.
     fn face_px_min(&self) -> f32;
 }

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +35,7 @@ pub struct PipelineCounters {
 /// What one frame loop has done; shared with whoever reports on it.
 pub struct PipelineStatus {
     camera: String,
+    ended: AtomicBool,
     frames: AtomicU64,
     frames_stale: AtomicU64,
     frames_gated: AtomicU64,
@@ -63,6 +64,7 @@ impl PipelineStatus {
     pub fn new(camera: &str) -> Self {
         Self {
             camera: camera.to_string(),
+            ended: AtomicBool::new(false),
             frames: AtomicU64::new(0),
             frames_stale: AtomicU64::new(0),
             frames_gated: AtomicU64::new(0),
@@ -75,6 +77,16 @@ impl PipelineStatus {
     /// Name of the camera.
     pub fn camera(&self) -> &str {
         &self.camera
+    }
+
+    /// Whether the frame loop is gone, by a stop or by a panic.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// The frame loop is gone.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     /// All counters.

@@ -148,7 +148,11 @@ impl Rig {
     }
 
     fn command(&mut self, command: DoorCommand) {
-        self.keeper.take(Message::Command { command, by: Some("desk".into()) });
+        self.keeper.take(Message::Command {
+            command,
+            by: Some("desk".into()),
+            at: self.clock.now(),
+        });
         self.keeper.turn();
     }
 
@@ -358,13 +362,25 @@ fn a_stop_releases_tells_so_and_ends_the_status() {
 }
 
 #[test]
+fn a_command_that_waited_behind_a_board_that_blocked_opens_nothing() {
+    let (mut rig, wires) = Rig::new(|_| {});
+    let at = rig.clock.now();
+    rig.clock.advance(Duration::from_millis(1001));
+    rig.keeper.take(Message::Command { command: DoorCommand::Unlock, by: None, at });
+    assert!(!wires.is_energised());
+    let told = rig.notices.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(told.report, Report::Refused(Cause::Command, Reason::Stale));
+}
+
+#[test]
 fn requests_that_a_stop_overtakes_are_refused_with_their_drafts() {
     let (rig, wires) = Rig::new(|_| {});
     let (queue, inbox) = mpsc::sync_channel(4);
     let not_after = Moment::from_nanos(u64::MAX);
     let request = GrantRequest { not_after, card: None, draft: draft("x") };
     queue.send(Message::Grant(request)).unwrap();
-    queue.send(Message::Command { command: DoorCommand::Unlock, by: None }).unwrap();
+    let at = rig.clock.now();
+    queue.send(Message::Command { command: DoorCommand::Unlock, by: None, at }).unwrap();
     let (stopper, stop) = shutdown::channel();
     stopper.stop();
     rig.keeper.run(&inbox, &stop);

@@ -33,6 +33,8 @@ use crate::shutdown::StopSignal;
 
 /// Longest time without a turn: how late a stop is noticed, and the beat of the status.
 const TURN_MAX: Duration = Duration::from_millis(50);
+/// A command to open that has waited longer is not executed.
+const COMMAND_AGE_MAX: Duration = Duration::from_secs(1);
 /// Shortest wait, should the machine ask to be called again at once.
 const TURN_MIN: Duration = Duration::from_millis(1);
 /// How often wired inputs are read; a fifth of the shortest debounce time, 50 ms.
@@ -166,11 +168,15 @@ impl Keeper {
                     self.tell_all(vec![Report::Refused(Cause::Grant, Reason::Fault)], now, origin);
                 }
             }
-            Message::Command { command, by } => {
+            Message::Command { command, by, at } => {
                 let origin = Origin { by, ..Origin::default() };
                 let opens =
                     matches!(command, DoorCommand::Unlock | DoorCommand::Mode(Mode::Unlocked));
-                if !opens || self.is_observed() {
+                if opens && now.since(at) > COMMAND_AGE_MAX {
+                    // A board that blocked for seconds must not open for what was meant then.
+                    let late = Report::Refused(Cause::Command, Reason::Stale);
+                    self.tell_all(vec![late], now, origin);
+                } else if !opens || self.is_observed() {
                     self.step(now, Input::Command(command), origin);
                 } else {
                     self.tell_all(
@@ -355,10 +361,12 @@ impl Keeper {
             return;
         }
         self.shared.counters.overruns.fetch_add(1, Ordering::Relaxed);
+        self.held_released = true;
+        let released = self.follow();
+        // Afterwards: whoever takes the log may be slow.
         let seconds = in_all.as_secs();
         tracing::error!(seconds, "the relay was energised for too long and was released");
-        self.held_released = true;
-        match self.follow() {
+        match released {
             Ok(()) => self.tell_all(vec![Report::Relocked], now, Origin::default()),
             Err(error) => self.fail(&error),
         }

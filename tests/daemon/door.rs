@@ -1,0 +1,151 @@
+//! A simulated door: from the camera to the relay and the event, from the broker to the relay, and
+//! over restarts.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::broker::{Broker, payload, program};
+use crate::support::process::wait_until;
+use crate::support::{Daemon, Home, People, Setting, message, nobody};
+
+const DOOR: &str = "[door]\nbackend = \"simulated\"\nunlock_s = 1\n";
+
+/// Enough for the events of any test here.
+const ALL: &str = "/events?limit=1000";
+
+fn events(daemon: &Daemon, wanted: &str, count: usize) -> Vec<Value> {
+    wait_until(wanted, || {
+        let page = daemon.client.get(ALL).ok();
+        let all = page["events"].as_array().unwrap();
+        let found: Vec<Value> =
+            all.iter().filter(|event| event["event_type"] == wanted).cloned().collect();
+        (found.len() >= count).then_some(found)
+    })
+}
+
+#[test]
+fn an_enrolled_person_opens_the_door_and_the_event_says_why() {
+    let test = "an_enrolled_person_opens_the_door_and_the_event_says_why";
+    let Some(people) = People::find(test) else { return };
+    let camera = "[[camera]]\nname = \"front\"\nsource = \"replay:{home}/pictures\"\nfps = 5\n\
+                  collection = \"staff\"\ncooldown_s = 1\n";
+    let home = Home::with(Setting { more: format!("{DOOR}{camera}"), ..Setting::default() });
+    let pictures = home.path("pictures");
+    fs::create_dir(&pictures).unwrap();
+    // Two pictures of one person, because a face that never changes opens nothing; then nobody.
+    for number in 0..12 {
+        let picture = pictures.join(format!("{number:02}.jpg"));
+        match number {
+            0..4 => drop(fs::copy(people.file(0, number % 2), picture).unwrap()),
+            _ => fs::write(picture, nobody()).unwrap(),
+        }
+    }
+    home.run(&["collection", "create", "staff"]).with(0);
+    let file = people.file(0, 0).to_str().unwrap();
+    home.run(&["person", "enrol", "--collection", "staff", "--id", "p0", file]).with(0);
+    let daemon = home.start();
+    let granted = events(&daemon, "granted", 2);
+    for event in &granted {
+        assert_eq!(event["person"]["id"], "p0", "{event}");
+        assert_eq!((&event["door"]["id"], &event["direction"]), (&json!(1), &json!("entry")));
+        assert!(event["t_relay"].as_str() >= event["t_decision"].as_str(), "{event}");
+        assert!(event.get("conditions").is_none(), "{event}");
+    }
+    let id = granted[0]["id"].as_str().unwrap();
+    let why = daemon.client.get(&format!("/events/{id}/explain")).ok();
+    let conditions = why["conditions"].as_array().unwrap();
+    assert!(conditions.len() >= 12 && conditions.iter().all(|one| one["pass"] == true), "{why}");
+    assert!(daemon.client.metric("facelatch_relay_seconds_count") >= 2);
+    let page = daemon.client.get(ALL).ok();
+    let kinds: Vec<&str> = page["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|e| e["event_type"].as_str())
+        .collect();
+    assert!(!kinds.contains(&"match"), "a decision has one event: {kinds:?}");
+    daemon.stop();
+}
+
+/// Sends a message with the independent client of the broker's own package.
+fn publish(broker: &Broker, topic: &str, message: &str, retain: bool) {
+    let mut command = Command::new(program("", "mosquitto_pub").unwrap());
+    command.args(["-h", "127.0.0.1", "-p", &broker.port.to_string(), "-V", "mqttv5"]);
+    command.args(["-q", "1", "-t", topic, "-m", message]);
+    if retain {
+        command.arg("-r");
+    }
+    assert!(command.status().unwrap().success());
+}
+
+fn unlock(pin: &str, nonce: &str, seconds: i64) -> String {
+    let at = jiff::Timestamp::now().as_second() + seconds;
+    let exp = jiff::Timestamp::from_second(at).unwrap().to_string();
+    json!({"cmd": "UNLOCK", "code": pin, "by": "reception", "exp": exp, "nonce": nonce}).to_string()
+}
+
+#[test]
+fn commands_open_once_with_the_pin_and_a_lockdown_outlives_a_crash() {
+    let test = "commands_open_once_with_the_pin_and_a_lockdown_outlives_a_crash";
+    let Some(broker) = Broker::start(test) else { return };
+    let subscriber = broker.subscribe();
+    let more = format!(
+        "[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\n{DOOR}pin_file = \"{{home}}/pin\"\n",
+        broker.port
+    );
+    let home = Home::with(Setting { more, ..Setting::default() });
+    fs::write(home.path("pin"), "4711\n").unwrap();
+    let daemon = home.start();
+    let birth = |line: &str| payload(line, "/status").as_deref() == Some("online");
+    let line = subscriber.wait_for("a birth", birth);
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let root = line["topic"].as_str().unwrap().trim_end_matches("/status").to_string();
+    let (set, mode) = (format!("{root}/door/1/lock/set"), format!("{root}/door/1/mode/set"));
+    daemon
+        .process
+        .wait_for("a subscription", |line| message(line).contains("connected to the broker"));
+
+    publish(&broker, &set, &unlock("0000", "n1", 5), false);
+    publish(&broker, &set, &unlock("4711", "n2", -5), false);
+    publish(&broker, &set, &unlock("4711", "n3", 3600), false);
+    publish(&broker, &set, "UNLOCK", false);
+    publish(&broker, &set, &unlock("4711", "n4", 5), false);
+    publish(&broker, &set, &unlock("4711", "n4", 5), false);
+    let opened = events(&daemon, "remote_unlock", 1);
+    assert_eq!((&opened[0]["by"], opened.len()), (&json!("reception"), 1));
+    let lock = |wanted: &str| {
+        subscriber.wait_for(wanted, |line| payload(line, "/door/1/lock").as_deref() == Some(wanted))
+    };
+    lock("UNLOCKED");
+
+    publish(&broker, &mode, "lockdown", false);
+    events(&daemon, "lockdown", 1);
+    // What a retained command would do is seen after a restart: the broker repeats it then.
+    publish(&broker, &set, &unlock("4711", "n5", 9), true);
+    wait_until("refusals", || {
+        let refused = |kind: &str| format!("facelatch_commands_refused_total{{kind=\"{kind}\"}}");
+        let kinds = ["wrong_pin", "expired", "exp_too_far_ahead", "bare_command", "repeated"];
+        let counts: Vec<u64> =
+            kinds.iter().map(|kind| daemon.client.metric(&refused(kind))).collect();
+        counts.iter().all(|count| *count >= 1).then_some(())
+    });
+    drop(daemon);
+    let daemon = home.start();
+    wait_until("the retained command", || {
+        let line = r#"facelatch_commands_refused_total{kind="retained"}"#;
+        (daemon.client.metric(line) >= 1).then_some(())
+    });
+    let state = wait_until("a state in lockdown", || {
+        let states = subscriber.lines().into_iter().filter_map(|line| payload(&line, "/state"));
+        let last: Value = serde_json::from_str(&states.last()?).ok()?;
+        (last["door"]["mode"] == "lockdown").then_some(last)
+    });
+    assert_eq!(state["door"]["lock"], "LOCKED");
+    publish(&broker, &set, &unlock("4711", "n6", 5), false);
+    let denied = events(&daemon, "denied", 1);
+    assert_eq!(denied.last().unwrap()["reason"], "lockdown");
+    assert_eq!(events(&daemon, "remote_unlock", 1).len(), 1, "nothing opened but the one");
+    daemon.stop();
+}
