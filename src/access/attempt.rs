@@ -31,8 +31,8 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::access::attempt::lookout::Lookout;
 use crate::access::attempt::observation::Identification;
-use crate::access::attempt::observation::Observation;
 use crate::access::attempt::observation::Outcome;
+use crate::access::attempt::observation::Sight;
 use crate::access::attempt::reports::Reports;
 use crate::access::attempt::standing::Standing;
 use crate::clock::Moment;
@@ -149,21 +149,20 @@ impl Attempts {
         self.take_leave()
     }
 
-    /// Takes the faces of one frame, captured at `now`, which `lookout` has followed, and answers
-    /// what to report. `known` answers the cosine of one observation with one person.
+    /// Takes what one frame shows and answers what to report. `known` answers the cosine of one
+    /// observation with one person.
     pub fn observe(
         &mut self,
-        now: Moment,
-        lookout: Lookout,
-        frame: &[Observation],
+        sight: Sight<'_>,
         identification: &Identification,
         known: &dyn Fn(usize, &PersonId) -> Option<f32>,
     ) -> Vec<Outcome> {
-        (self.now, self.captured) = (self.now.max(now), now);
+        let Sight { captured, lookout, faces } = sight;
+        (self.now, self.captured) = (self.now.max(captured), captured);
         self.tracker = lookout.tracker;
         let now = self.now;
         let mut outcomes = Vec::new();
-        for (index, observation) in frame.iter().enumerate() {
+        for (index, observation) in faces.iter().enumerate() {
             let mut standing = self
                 .standings
                 .remove(&observation.track)
@@ -225,7 +224,7 @@ mod tests {
     use std::sync::{Arc, LazyLock};
 
     use super::*;
-    use crate::access::attempt::observation::{Evidence, IdentityRule, Look, Verdict};
+    use crate::access::attempt::observation::{Evidence, IdentityRule, Look, Observation, Verdict};
     use crate::access::attempt::reports::PERSONS_MAX;
     use crate::access::event::Reason;
     use crate::access::grant::Liveness;
@@ -324,7 +323,8 @@ mod tests {
             }
         };
         let seen: Vec<_> = frame.iter().zip(tracks).map(observation).collect();
-        attempts.observe(now, lookout, &seen, &floor(), &|_, _| None)
+        let sight = Sight { captured: now, lookout, faces: &seen };
+        attempts.observe(sight, &floor(), &|_, _| None)
     }
 
     /// The pixels of a face in a frame; even and odd frames differ.
@@ -695,7 +695,8 @@ mod tests {
                     Some(cosines.iter().find(|(name, _)| id(name) == *person).map_or(0.0, |c| c.1))
                 };
                 let rules = within_bound(self.references);
-                let told = self.attempts.observe(self.now, lookout, &seen, &rules, &known);
+                let sight = Sight { captured: self.now, lookout, faces: &seen };
+                let told = self.attempts.observe(sight, &rules, &known);
                 self.log.extend(told.into_iter().map(|outcome| (self.frame, outcome)));
                 self.step();
             }

@@ -86,6 +86,7 @@ pub struct JournalStatus {
 }
 
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent troubles, each with its own end")]
 struct Present {
     counters: JournalCounters,
     last: Option<LastEvent>,

@@ -270,9 +270,15 @@ fn start_watching(
     }
     let asked_for = config.mqtt.as_ref().is_some_and(|mqtt| mqtt.last_image);
     let pictures = asked_for.then(|| Arc::clone(&bus));
-    let shared =
-        Shared { journal: journal.clone(), door, clock: Arc::clone(&clock), boot, pictures };
-    let statuses = start_cameras(config, assembly, device, &shared, stop, &mut threads)?;
+    let shared = Shared {
+        device: Arc::clone(device),
+        journal: journal.clone(),
+        door,
+        clock: Arc::clone(&clock),
+        boot,
+        pictures,
+    };
+    let statuses = start_cameras(config, assembly, &shared, stop, &mut threads)?;
     let Shared { door, .. } = shared;
     let sources = SnapshotSources {
         cameras: statuses,
@@ -300,6 +306,7 @@ struct Started<'a> {
 
 /// What all frame loops use.
 struct Shared {
+    device: Arc<Device>,
     journal: Journal,
     door: Option<Arc<Door>>,
     clock: Arc<dyn Clock>,
@@ -311,7 +318,6 @@ struct Shared {
 fn start_cameras(
     config: &Config,
     assembly: &Assembly,
-    device: &Device,
     shared: &Shared,
     stop: &StopSignal,
     threads: &mut Vec<JoinHandle<()>>,
@@ -346,9 +352,9 @@ fn start_cameras(
             })?);
         }
     }
-    device.set_cameras(watched);
-    device.set_pipelines(statuses.clone());
-    device.set_journal(shared.journal.status());
+    shared.device.set_cameras(watched);
+    shared.device.set_pipelines(statuses.clone());
+    shared.device.set_journal(shared.journal.status());
     Ok(statuses)
 }
 

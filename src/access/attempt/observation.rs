@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::attempt::lookout::Lookout;
 use crate::access::event::Reason;
 use crate::access::grant::Identity;
 use crate::access::grant::Liveness;
@@ -38,6 +39,17 @@ pub enum IdentityRule {
     /// Each frame for itself, for a model whose errors nobody has measured. It promises nothing, so
     /// it reports people and opens no door.
     Floor,
+}
+
+/// What one frame shows.
+#[derive(Debug)]
+pub struct Sight<'a> {
+    /// When it was captured.
+    pub captured: Moment,
+    /// Has followed its faces.
+    pub lookout: Lookout,
+    /// Its faces.
+    pub faces: &'a [Observation],
 }
 
 /// One face in one frame.

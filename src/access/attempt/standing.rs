@@ -42,6 +42,7 @@ pub(super) enum Who {
 
 /// One track. Fields that begin with "has" are set once and stay.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each told by its name")]
 pub(super) struct Standing {
     pub frames: u32,
     pub last_seen: Moment,
