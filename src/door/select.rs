@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::SystemClock;
 use crate::config::door::DoorBackend;
+use crate::config::door::InputLine;
 use crate::config::door::Wiring;
 use crate::door::Board;
 use crate::door::BoardError;
@@ -17,6 +18,7 @@ use crate::door::raspberry::RaspberryBoard;
 use crate::door::raspberry::examine as examine_raspberry;
 use crate::door::recorded::RecordedBoard;
 use crate::door::recorded::Telling;
+use crate::door::strike::Inputs;
 
 /// Opens the wires, the relay released; answers one line for the log with them, with the reason if
 /// `auto` fell back.
@@ -26,7 +28,7 @@ pub fn board(
 ) -> Result<(Box<dyn Board>, String), BoardError> {
     let board = match backend {
         DoorBackend::None => return Err(no_door()),
-        DoorBackend::Simulated => simulated(),
+        DoorBackend::Simulated => simulated(wiring),
         DoorBackend::Rppal => raspberry_board(wiring)?,
         DoorBackend::Chardev => chardev_board(wiring)?,
         DoorBackend::Auto => return auto(wiring),
@@ -39,7 +41,7 @@ pub fn board(
 pub fn examine(backend: DoorBackend, wiring: &Wiring) -> Result<String, BoardError> {
     match backend {
         DoorBackend::None => Err(no_door()),
-        DoorBackend::Simulated => Ok(simulated().describe()),
+        DoorBackend::Simulated => Ok(simulated(wiring).describe()),
         DoorBackend::Rppal => examine_raspberry(wiring),
         DoorBackend::Chardev => examine_chardev(wiring),
         DoorBackend::Auto => examine_raspberry(wiring).or_else(|first| {
@@ -64,8 +66,18 @@ fn auto(wiring: &Wiring) -> Result<(Box<dyn Board>, String), BoardError> {
     }
 }
 
-fn simulated() -> Box<dyn Board> {
-    Box::new(RecordedBoard::new(Arc::new(SystemClock), Telling::Logged))
+/// Inputs that are configured are at rest, as at a closed and untouched door: they are announced on
+/// the bus, and would stay unknown there.
+fn simulated(wiring: &Wiring) -> Box<dyn Board> {
+    let board = RecordedBoard::new(Arc::new(SystemClock), Telling::Logged);
+    let at_rest = |line: Option<&InputLine>| line.map(|_| false);
+    board.wires().set_inputs(Inputs {
+        open: at_rest(wiring.contact.as_ref()),
+        exit: at_rest(wiring.exit.as_ref()),
+        tamper: at_rest(wiring.tamper.as_ref()),
+        bell: at_rest(wiring.bell.as_ref()),
+    });
+    Box::new(board)
 }
 
 fn no_door() -> BoardError {
@@ -112,4 +124,27 @@ fn examine_raspberry(_: &Wiring) -> Result<String, BoardError> {
 #[cfg(not(feature = "gpio"))]
 fn examine_chardev(_: &Wiring) -> Result<String, BoardError> {
     Err(not_built())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::door::LockType;
+
+    #[test]
+    fn a_simulated_door_has_the_inputs_that_are_configured_at_rest() {
+        let wired = Wiring {
+            chip: String::new(),
+            relay_line: 17,
+            active_high: true,
+            lock_type: LockType::FailSecure,
+            contact: Some(InputLine { line: 27, closed_means_true: false }),
+            exit: None,
+            tamper: None,
+            bell: None,
+            wiegand: None,
+        };
+        let (mut board, _) = board(DoorBackend::Simulated, &wired).unwrap();
+        assert_eq!(board.inputs(), Ok(Inputs { open: Some(false), ..Inputs::default() }));
+    }
 }

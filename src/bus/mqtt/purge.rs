@@ -31,18 +31,20 @@ pub async fn purge(config: &MqttConfig, topics: &Topics) -> Result<usize, Failur
     let options = options::options(config, topics, Role::Purge).await?;
     let (client, mut connection) = AsyncClient::new(options, REQUESTS_MAX);
     connection.poll().await?;
-    let held = retained(&client, &mut connection, topics).await?;
+    // First, and the search below takes its time: Home Assistant complains of empty states of
+    // entities that it still has.
+    let mut waiting = 0;
+    if let Some(prefix) = &config.discovery_prefix {
+        let path = discovery::topic(prefix, topics);
+        waiting += usize::from(client.try_publish(path, QoS::AtLeastOnce, true, "").is_ok());
+    }
+    let held = retained(&client, &mut connection, topics, &mut waiting).await?;
     // Also what the broker does not let us read.
     let known =
         Topic::ALL.into_iter().filter(|topic| topic.is_retained() || topic.command().is_some());
     let mut paths: BTreeSet<String> = known.map(|topic| topics.path(topic)).collect();
     paths.extend(held.iter().take(TOPICS_MAX.saturating_sub(paths.len())).cloned());
-    let mut waiting = 0;
     for path in &paths {
-        waiting += usize::from(client.try_publish(path, QoS::AtLeastOnce, true, "").is_ok());
-    }
-    if let Some(prefix) = &config.discovery_prefix {
-        let path = discovery::topic(prefix, topics);
         waiting += usize::from(client.try_publish(path, QoS::AtLeastOnce, true, "").is_ok());
     }
     while waiting > 0 {
@@ -55,20 +57,24 @@ pub async fn purge(config: &MqttConfig, topics: &Topics) -> Result<usize, Failur
     Ok(held.len())
 }
 
-/// Topics below `B` that hold a message.
+/// Topics below `B` that hold a message; what is acknowledged on the way is `waiting` no more.
 async fn retained(
     client: &AsyncClient,
     connection: &mut EventLoop,
     topics: &Topics,
+    waiting: &mut usize,
 ) -> Result<BTreeSet<String>, Failure> {
     let mut held = BTreeSet::new();
     let _ = client.try_subscribe(format!("{}/#", topics.root()), QoS::AtMostOnce);
     while let Ok(event) = timeout(SILENCE, connection.poll()).await {
-        if let MqttEvent::Incoming(Packet::Publish(message)) = event?
-            && message.retain
-            && held.len() < TOPICS_MAX
-        {
-            held.extend(String::from_utf8(message.topic.to_vec()));
+        match event? {
+            MqttEvent::Incoming(Packet::PubAck(_)) => *waiting = waiting.saturating_sub(1),
+            MqttEvent::Incoming(Packet::Publish(message))
+                if message.retain && held.len() < TOPICS_MAX =>
+            {
+                held.extend(String::from_utf8(message.topic.to_vec()));
+            }
+            _ => {}
         }
     }
     Ok(held)
