@@ -264,7 +264,9 @@ impl<'a> Session<'a> {
         let admitted = shared.gate().admit(incoming, shared.now());
         match admitted {
             Ok(command) => {
-                info!(command = ?command.kind, by = command.by, "remote command");
+                info!(command = ?command.kind, "remote command");
+                // Names people.
+                debug!(by = command.by, "who says to have sent it");
                 sink.command(command);
             }
             Err(refusal) => {
