@@ -77,6 +77,8 @@ pub struct Queue {
     pub early: VecDeque<Outgoing>,
     /// The newest of every topic that is sent again on every connect.
     pub newest: BTreeMap<Topic, Newest>,
+    /// Version of each topic that the broker has had; what it does not keep goes out once.
+    pub delivered: BTreeMap<Topic, u64>,
     pub rings: VecDeque<Ring>,
     pub errors: VecDeque<Vec<u8>>,
     /// The newest picture that was not sent.
@@ -237,6 +239,7 @@ impl Queue {
             loaded: false,
             early: VecDeque::new(),
             newest: BTreeMap::new(),
+            delivered: BTreeMap::new(),
             rings: VecDeque::new(),
             errors: VecDeque::new(),
             image: None,
