@@ -761,7 +761,7 @@ fn a_key_that_probes_close_to_a_match_again_and_again_has_to_wait() {
 }
 
 #[test]
-fn an_address_that_tries_keys_is_locked_out_and_the_device_itself_never() {
+fn an_address_that_tries_keys_is_locked_out_and_good_keys_never() {
     let bench = Bench::new();
     let ask = |key: &str, from: Caller| bench.send(request("GET /keys", Some(key), ""), from);
     let loopback = Caller::Network { address: std::net::Ipv4Addr::LOCALHOST.into() };
@@ -769,9 +769,9 @@ fn an_address_that_tries_keys_is_locked_out_and_the_device_itself_never() {
         refused(&ask("wrong", LAN), 403, "ERR_API_KEY_NOT_VALID");
         refused(&ask("wrong", loopback), 403, "ERR_API_KEY_NOT_VALID");
     }
-    for key in ["wrong", &bench.admin] {
-        refused(&ask(key, LAN), 429, "ERR_TOO_MANY_REQUESTS");
-    }
+    refused(&ask("wrong", LAN), 429, "ERR_TOO_MANY_REQUESTS");
+    ask(&bench.admin, LAN).ok();
+    refused(&ask("wrong", loopback), 403, "ERR_API_KEY_NOT_VALID");
     assert!(ask("wrong", LAN).header("retry-after").parse::<u64>().unwrap() > 60);
     ask(&bench.admin, WAN).ok();
     ask(&bench.admin, loopback).ok();

@@ -212,7 +212,7 @@ impl Service {
         self.dispatch(route.endpoint, request).await.map(whole)
     }
 
-    /// Lets the caller in, unless the key or what came before from this address forbids it.
+    /// Lets the caller in if the key does; a key that does not exist is counted.
     fn authorise(
         &self,
         headers: &HeaderMap,
@@ -222,13 +222,13 @@ impl Service {
         if access == Access::Open {
             return auth::authorise(&self.roster, headers, caller, access);
         }
-        let now = SystemClock.now();
-        self.bad_keys.admit(caller, now, self.metrics())?;
-        auth::authorise(&self.roster, headers, caller, access).inspect_err(|error| {
-            if error.code() == ErrorCode::ApiKeyNotValid {
-                self.bad_keys.note(caller, now, self.metrics());
-            }
-        })
+        let answer = auth::authorise(&self.roster, headers, caller, access);
+        if answer.as_ref().is_err_and(|error| error.code() == ErrorCode::ApiKeyNotValid) {
+            let now = SystemClock.now();
+            self.bad_keys.admit(caller, now, self.metrics())?;
+            self.bad_keys.note(caller, now, self.metrics());
+        }
+        answer
     }
 
     async fn dispatch(
