@@ -36,6 +36,7 @@ use crate::web::liveness;
 use crate::web::lockout::BadKeys;
 use crate::web::openapi;
 use crate::web::oracle::NearMisses;
+use crate::web::oracle::Throttle;
 use crate::web::path;
 use crate::web::path::{Access, Endpoint, Path};
 use crate::web::persons;
@@ -275,9 +276,9 @@ impl Service {
         &self.options.events
     }
 
-    /// Refuses a search of a key that is throttled.
-    pub(crate) fn admit_probe(&self, request: &Admitted) -> Result<(), ApiError> {
-        self.near_misses.admit(&request.holder, SystemClock.now(), self.metrics())
+    /// What the caller of a search may learn now.
+    pub(crate) fn throttle(&self, request: &Admitted) -> Throttle {
+        self.near_misses.throttle(&request.holder, SystemClock.now())
     }
 
     /// Counts the near misses of a search.
