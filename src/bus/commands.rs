@@ -2,12 +2,10 @@
 //!
 //! A command that opens (`UNLOCK`, `OPEN`, mode `unlocked`) names when it expires, at most
 //! [`EXPIRY_AHEAD_MAX`] ahead, carries a nonce that was never seen, and the PIN when one is
-//! configured. Everything else may be a bare word, because the contract has plain payloads for
-//! switches and selects. Most of it only closes. `normal` and face `ON` do not: the one ends a
-//! lockdown, the other lets faces open again. They may be bare all the same, because nothing opens
-//! by them alone: a face that is recognised, or the PIN, is still needed; who may send them is for
-//! the broker's access rules. Retained messages are never commands: the broker repeats them to
-//! whoever connects.
+//! configured. Everything else may be a bare word: the contract has plain payloads for it. Most of
+//! it only closes; `normal` ends a lockdown and face `ON` lets faces open again, but nothing opens by
+//! these alone: a face that is recognised, or the PIN, is still needed. Retained messages are never
+//! commands: the broker repeats them to whoever connects.
 //!
 //! The wall clock decides about expiry, and it can be set while a message is on its way. So the
 //! gate compares it with the monotonic clock: after a step it takes nothing that expires for

@@ -121,7 +121,7 @@ fn an_event_is_found_by_its_id_wherever_the_clock_stood() {
     const HOUR: i64 = 3_600_000;
     const START: i64 = 1_800_000_000_000;
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
+    let store = Database::open(&StoreConfig { events_max: 100, ..config(dir.path()) }).unwrap();
     let id = |at: i64, random: u128| ulid::Ulid::from_parts(at as u64, random).to_string();
     // Five days, then a start with a clock that is years behind, then the present again.
     let hours = (0..20).map(|number| START + number * 6 * HOUR);
