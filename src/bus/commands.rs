@@ -2,8 +2,10 @@
 //!
 //! A command that opens (`UNLOCK`, `OPEN`, mode `unlocked`) names when it expires, at most
 //! [`EXPIRY_AHEAD_MAX`] ahead, carries a nonce that was never seen, and the PIN when one is
-//! configured. What only closes, or changes nothing for the worse, may be a bare word. Retained
-//! messages are never commands: the broker repeats them to whoever connects.
+//! configured. Everything else may be a bare word: the contract has plain payloads for it. Most of
+//! it only closes; `normal` ends a lockdown and face `ON` lets faces open again, but nothing opens by
+//! these alone: a face that is recognised, or the PIN, is still needed. Retained messages are never
+//! commands: the broker repeats them to whoever connects.
 //!
 //! The wall clock decides about expiry, and it can be set while a message is on its way. So the
 //! gate compares it with the monotonic clock: after a step it takes nothing that expires for
@@ -40,8 +42,9 @@ pub const BY_BYTES_MAX: usize = 64;
 /// How long a nonce is remembered: longer than the hour by which a clock is wrong after a mistaken
 /// time zone or daylight saving, the commonest of steps.
 pub const NONCE_MEMORY: Duration = Duration::from_secs(2 * 3600);
-/// Most nonces that are remembered, about 1 MiB. When all are younger than [`NONCE_MEMORY`] nothing
-/// more is taken: a door that is opened every two seconds for two hours is a broken automation.
+/// Most nonces that are remembered, about 1 MiB. Only commands that open leave theirs, and only when
+/// nothing else speaks against them. When all are younger than [`NONCE_MEMORY`] nothing more is
+/// opened: a door that is opened every two seconds for two hours is a broken automation.
 pub const NONCES_MAX: usize = 4096;
 /// Wall and monotonic clock may drift apart by this between two messages; more is a step.
 pub const CLOCK_STEP_MIN: Duration = Duration::from_secs(2);
@@ -157,7 +160,7 @@ pub enum Refusal {
     #[error("this nonce was used before")]
     Repeated,
     /// No more nonces fit.
-    #[error("too many commands within two hours")]
+    #[error("too many commands that open within two hours")]
     TooMany,
     /// Opens, and the device has no PIN.
     #[error("this device has no PIN; set door.pin_file, or door.remote_without_pin")]
@@ -358,13 +361,17 @@ impl Gate {
         self.check_freshness(&request, now)?;
         if request.kind.opens() {
             self.check_pin(request.fields.code.as_deref(), now)?;
+            // Last: who may not open fills no memory, and what does not open needs none.
+            if let Some(nonce) = &request.fields.nonce {
+                self.nonces.use_up(nonce, request.fields.exp.unwrap_or(now.utc), now)?;
+            }
         }
         let by = request.fields.by.as_deref().map(shortened).filter(|by| !by.is_empty());
         Ok(RemoteCommand { kind: request.kind, by })
     }
 
     /// Expiry and nonce: asked for where it opens, checked wherever they are.
-    fn check_freshness(&mut self, request: &Request, now: Now) -> Result<(), Refusal> {
+    fn check_freshness(&self, request: &Request, now: Now) -> Result<(), Refusal> {
         let strict = request.kind.opens() && !self.rules.allow_bare_commands;
         if strict && request.bare {
             return Err(Refusal::Bare);
@@ -386,12 +393,8 @@ impl Gate {
                 return Err(Refusal::TooFarAhead);
             }
         }
-        if let Some(nonce) = &request.fields.nonce {
-            if request.kind.opens() && self.rules.pin.is_some() && self.pins.is_locked(now) {
-                // Nobody fills the memory while nothing is taken anyway.
-                return Err(Refusal::PinLocked);
-            }
-            self.nonces.use_up(nonce, request.fields.exp.unwrap_or(now.utc), now)?;
+        if request.fields.nonce.as_ref().is_some_and(|nonce| self.nonces.knows(nonce)) {
+            return Err(Refusal::Repeated);
         }
         Ok(())
     }
@@ -775,6 +778,33 @@ mod tests {
         let later = unlock("4711", "later", clocks.utc_ms + 5000);
         assert!(send(&mut gate, &later, clocks).is_ok());
         assert!(gate.nonces.len() <= NONCES_MAX);
+    }
+
+    /// Neither closing nor guessing PINs may use up what opening needs.
+    #[test]
+    fn what_does_not_open_fills_no_memory_and_is_never_too_many() {
+        let mut clocks = Clocks::new();
+        let mut gate = Gate::new(rules());
+        let soon = |clocks: Clocks| UtcTime::from_millis(clocks.utc_ms + 5000);
+        for number in 0..5000 {
+            let lock = format!(r#"{{"cmd":"LOCK","exp":"{}","nonce":"{number}"}}"#, soon(clocks));
+            assert!(send(&mut gate, &lock, clocks).is_ok());
+            let guess = unlock("0000", &format!("g{number}"), clocks.utc_ms + 5000);
+            assert!(send(&mut gate, &guess, clocks).is_err());
+        }
+        assert_eq!((gate.nonces.len(), gate.counts().refused(Refusal::TooMany)), (0, 0));
+        clocks.pass(PIN_LOCKOUT.as_secs());
+        for number in 0..NONCES_MAX {
+            let right = unlock("4711", &format!("r{number}"), clocks.utc_ms + 5000);
+            assert!(send(&mut gate, &right, clocks).is_ok(), "{number}");
+        }
+        let right = unlock("4711", "one more", clocks.utc_ms + 5000);
+        assert_eq!(send(&mut gate, &right, clocks), Err(Refusal::TooMany));
+        let lock = format!(r#"{{"cmd":"LOCK","exp":"{}","nonce":"new"}}"#, soon(clocks));
+        assert!(send(&mut gate, &lock, clocks).is_ok());
+        assert!(send(&mut gate, "LOCK", clocks).is_ok());
+        let lockdown = r#"{"cmd":"lockdown","nonce":"newer"}"#;
+        assert!(admit(&mut gate, CommandTopic::Mode, lockdown, clocks).is_ok());
     }
 
     #[test]

@@ -50,6 +50,7 @@ use crate::bus::mqtt::backoff::Backoff;
 use crate::bus::mqtt::explain::Failure;
 use crate::bus::mqtt::explain::explain;
 use crate::bus::mqtt::options::Role;
+pub use crate::bus::mqtt::purge::Purged;
 use crate::bus::mqtt::session::Session;
 use crate::bus::mqtt::shared::Shared;
 use crate::bus::wire::Topics;
@@ -137,9 +138,9 @@ pub fn read_pin(file: Option<&Path>) -> Result<Option<Pin>, String> {
     options::pin(file)
 }
 
-/// Empties every retained topic of the device and removes it from Home Assistant; answers how many
-/// topics held something. The daemon must not run: it would send everything again.
-pub async fn purge(config: &MqttConfig, topics: &Topics) -> Result<usize, String> {
+/// Empties every retained topic of the device and removes it from Home Assistant. The daemon must
+/// not run: it would send everything again.
+pub async fn purge(config: &MqttConfig, topics: &Topics) -> Result<Purged, String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let attempt = purge::purge(config, topics).await;
     attempt.map_err(|failure| explain(&failure, config).to_string())

@@ -348,6 +348,9 @@ pub struct Remembered {
     pub delivered_seq: u64,
     /// Events that it never got.
     pub dropped: u64,
+    /// How many of these subscribers were told of.
+    #[serde(default)]
+    pub told: u64,
     /// What Home Assistant was told last.
     pub announced: Option<Announced>,
     /// Where retained messages were left, without `B/`.
@@ -729,6 +732,7 @@ mod tests {
         let memory = Remembered {
             delivered_seq: 7,
             dropped: 3,
+            told: 2,
             announced: Some(Announced {
                 prefix: "homeassistant".into(),
                 components: BTreeMap::from([("lock".to_string(), "lock".to_string())]),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::bus::mqtt;
+use crate::bus::mqtt::Purged;
 use crate::bus::wire::{DeviceId, Topics};
 use crate::cli::client::LocalClient;
 use crate::cli::output::{UnavailableError, UsageError, line};
@@ -46,15 +47,22 @@ pub fn run(args: &MqttArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let device = DeviceId::from_machine_id(&machine_id(&config.store.dir)?);
     let topics = Topics::new(&mqtt.base, device)?;
-    let emptied = purge(mqtt, &topics)?;
+    let Purged { emptied, refused } = purge(mqtt, &topics)?;
     line(format!("emptied {emptied} retained topics below {}", topics.root()));
+    if !refused.is_empty() {
+        let refused = refused.into_iter().collect::<Vec<String>>().join(", ");
+        anyhow::bail!(
+            "the broker refuses to empty {refused}: allow this user to publish there in the \
+             broker's access rules, and repeat"
+        );
+    }
     if let Some(prefix) = &mqtt.discovery_prefix {
         line(format!("removed the device from what listens to {prefix}/"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn purge(config: &MqttConfig, topics: &Topics) -> anyhow::Result<usize> {
+fn purge(config: &MqttConfig, topics: &Topics) -> anyhow::Result<Purged> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let attempt = async { tokio::time::timeout(PURGE_TIME_MAX, mqtt::purge(config, topics)).await };
     let reason = match runtime.block_on(attempt) {

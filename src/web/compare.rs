@@ -15,7 +15,7 @@ use crate::web::threshold::Threshold;
 
 /// `POST /compare`
 pub async fn compare(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
-    service.admit_probe(request)?;
+    let throttle = service.throttle(request);
     let precision = Precision::of(&request.holder);
     let form: CompareForm = body::read(&request.body)?;
     let models = service.models()?;
@@ -40,6 +40,10 @@ pub async fn compare(service: &Service, request: &Admitted) -> Result<Response<B
         .await?;
     let score = models.score_map.score(cosine);
     service.note_near_misses(request, u32::from(is_near_miss(score, least)));
+    if score < throttle.least(least) {
+        // The score itself would be told.
+        throttle.check(service.metrics())?;
+    }
     let similarity_score = precision.shown(score.value());
     reply::ok(&CompareAnswer { is_match: score >= least, similarity_score })
 }

@@ -27,9 +27,11 @@ use crate::web::stream::STREAMS_MAX;
 const LIMIT_DEFAULT: u64 = 100;
 /// Most events of one page: with metadata at its limit, 16 MB.
 const LIMIT_MAX: u64 = 1000;
-/// Reads of the log at one time. Each may unseal the whole log (an unknown id) and occupies a
+/// Reads of the log at one time. Each may unseal thousands of events (an unknown id) and occupies a
 /// thread while it does; who comes later waits, within the time of a request.
 const READS_MAX: usize = 4;
+/// Reads of streams at one time, apart from those: who asks for unknown ids holds up no stream.
+const STREAM_READS_MAX: usize = 2;
 
 /// The event log as requests read it.
 #[derive(Clone)]
@@ -40,13 +42,16 @@ pub struct EventLog {
     /// Streams that may still be opened.
     pub(crate) streams: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    stream_reads: Arc<Semaphore>,
 }
 
 impl EventLog {
     /// The log of `store`, whose writer publishes to `feed`.
     pub fn new(store: Arc<dyn Store>, feed: Arc<EventFeed>) -> Self {
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        Self { store, feed, streams, reads: Arc::new(Semaphore::new(READS_MAX)) }
+        let reads = Arc::new(Semaphore::new(READS_MAX));
+        let stream_reads = Arc::new(Semaphore::new(STREAM_READS_MAX));
+        Self { store, feed, streams, reads, stream_reads }
     }
 
     /// Reads off the network tasks.
@@ -54,8 +59,24 @@ impl EventLog {
         &self,
         work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let reads = Arc::clone(&self.reads).acquire_owned().await;
-        let turn = reads.map_err(|error| ApiError::internal(&error))?;
+        self.read_in_turn(&self.reads, work).await
+    }
+
+    /// The same for a stream.
+    pub(crate) async fn read_for_stream<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.read_in_turn(&self.stream_reads, work).await
+    }
+
+    async fn read_in_turn<T: Send + 'static>(
+        &self,
+        turns: &Arc<Semaphore>,
+        work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let turn = Arc::clone(turns).acquire_owned().await;
+        let turn = turn.map_err(|error| ApiError::internal(&error))?;
         let store = Arc::clone(&self.store);
         let done = task::spawn_blocking(move || {
             // Held until the thread is free, also when the caller has left meanwhile.

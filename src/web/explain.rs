@@ -201,7 +201,10 @@ fn by_event(event: &Event) -> Option<ChangeAnswer> {
         Reason::EyesClosed => "the eyes were closed: open them",
         Reason::Schedule => "the schedule does not allow this time: come when it does",
         Reason::Expired => "the person is not valid at this time: change the dates",
-        Reason::Disabled => "the person is disabled: enable the person",
+        Reason::Disabled => {
+            "the person is disabled, or the door is in the mode `locked`: enable the person, or set \
+             another mode"
+        }
         Reason::Lockdown => "the mode of the door refuses this: set another mode",
         Reason::RateLimited => "too many failed attempts: wait until the lock-out ends",
         Reason::FaceDisabled => "faces do not open this door: switch them on",

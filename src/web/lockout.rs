@@ -1,9 +1,9 @@
 //! Addresses that present keys which do not exist, again and again, are locked out for a while.
 //!
-//! A key has 256 random bits, so nobody guesses one; what this stops is the load of trying, and
-//! what it gains is a line in the log for the administrator. Loopback is never locked out, and the
-//! local socket has no keys at all: whoever administers the device on the device can always do so.
-//! People behind one address (NAT) are locked out together.
+//! A key has 256 random bits, so nobody guesses one; what this gains is a line in the log for the
+//! administrator, and a program that tries keys is told to wait. A key that exists always passes:
+//! people behind one address (NAT) must not be locked out by one of them with an old key. Loopback
+//! is never counted, and the local socket has no keys at all.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -48,7 +48,7 @@ impl Count {
 }
 
 impl BadKeys {
-    /// Refuses a caller whose address is locked out, good key or bad.
+    /// What a key that does not exist is answered: `Err` while its address is locked out.
     pub fn admit(&self, caller: Caller, now: Moment, metrics: &Metrics) -> Result<(), ApiError> {
         let Some(address) = counted(caller) else { return Ok(()) };
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,13 +86,18 @@ impl BadKeys {
     }
 }
 
-/// The address that is counted. Of IPv6 it is the network: a host chooses the rest at will.
+/// The address that is counted. Of IPv6 it is the network: a host chooses the rest at will. Link-local
+/// and unique-local addresses are counted whole: all of a house is one such network, and its hosts
+/// are known to it.
 fn counted(caller: Caller) -> Option<IpAddr> {
     match caller {
         Caller::LocalSocket => None,
         Caller::Network { address } => match address.to_canonical() {
             own if own.is_loopback() => None,
             IpAddr::V4(own) => Some(own.into()),
+            IpAddr::V6(own) if own.is_unicast_link_local() || own.is_unique_local() => {
+                Some(own.into())
+            }
             IpAddr::V6(own) => {
                 let network = own.to_bits() & !u128::from(u64::MAX);
                 Some(Ipv6Addr::from_bits(network).into())
@@ -160,6 +165,11 @@ mod tests {
         }
         assert!(keys.admit(from("2001:db8:1:2::ffff"), at(2), &metrics).is_err());
         assert!(keys.admit(from("2001:db8:1:3::1"), at(2), &metrics).is_ok());
+        for (host, neighbour) in [("fe80::1", "fe80::2"), ("fd00:1::1", "fd00:1::2")] {
+            (0..=BAD_KEYS_MAX).for_each(|_| keys.note(from(host), at(1), &metrics));
+            assert!(keys.admit(from(host), at(2), &metrics).is_err());
+            assert!(keys.admit(from(neighbour), at(2), &metrics).is_ok());
+        }
         for host in 0..2 * ADDRESSES_MAX {
             let [_, _, high, low] = u32::try_from(host).unwrap().to_be_bytes();
             keys.note(from(&format!("10.0.{high}.{low}")), at(3), &metrics);
@@ -168,6 +178,6 @@ mod tests {
         // A lock outlives the crowd; what is old makes room.
         assert!(keys.admit(from("2001:db8:1:2::1"), at(4), &metrics).is_err());
         keys.note(from("10.9.9.9"), at(100), &metrics);
-        assert_eq!(keys.0.lock().unwrap().len(), 2);
+        assert_eq!(keys.0.lock().unwrap().len(), 4);
     }
 }

@@ -6,7 +6,8 @@
 //! So keys without `admin` see scores in hundredths, rounded down, and their thresholds are rounded
 //! up to hundredths: a score that was answered can still be sent back as a threshold, and no
 //! threshold tells more than the score. Their probes that come close to a match without being one
-//! are counted, and a key with too many of them waits.
+//! are counted, and a key with too many of them learns for a while only who matches by the usual
+//! threshold: a climber has nothing to climb by, and a panel that has but one key goes on working.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -32,7 +33,8 @@ pub const NEAR_BAND: f32 = 0.1;
 pub const NEAR_MISSES_MAX: u32 = 120;
 /// See [`NEAR_MISSES_MAX`].
 pub const WINDOW: Duration = Duration::from_secs(600);
-/// How long the searches of a throttled key are refused.
+/// How long a key is throttled. What went before still counts afterwards, so within the window every
+/// further near miss costs another pause.
 pub const PAUSE: Duration = Duration::from_secs(60);
 
 /// The steps in which scores are shown and thresholds are taken.
@@ -91,6 +93,25 @@ fn bar(least: Score) -> Score {
     if least < usual { usual } else { least }
 }
 
+/// What the holder of a request may learn now.
+#[derive(Clone, Copy, Debug)]
+pub struct Throttle(Option<Duration>);
+
+impl Throttle {
+    /// The threshold that is answered by: while throttled, at least the usual one.
+    pub fn least(self, asked: Score) -> Score {
+        if self.0.is_some() { bar(asked) } else { asked }
+    }
+
+    /// To be called where an answer would tell what lies below [`Self::least`], or that nothing lies
+    /// above it to a caller who asked for less: a refusal that depends on nothing else.
+    pub fn check(self, metrics: &Metrics) -> Result<(), ApiError> {
+        let Some(wait) = self.0 else { return Ok(()) };
+        metrics.key_fault(KeyFault::Throttled);
+        Err(ApiError::too_many(wait))
+    }
+}
+
 /// The near misses of every key; one for the service.
 #[derive(Default)]
 pub struct NearMisses(Mutex<HashMap<String, Count>>);
@@ -104,24 +125,22 @@ struct Count {
 }
 
 impl NearMisses {
-    /// Whether the holder may search now. Administrators and the local socket always may: they see
+    /// Whether the holder is throttled now. Administrators and the local socket never are: they see
     /// every score anyway.
-    pub fn admit(&self, holder: &Holder, now: Moment, metrics: &Metrics) -> Result<(), ApiError> {
-        let Some(key) = watched(holder) else { return Ok(()) };
+    pub fn throttle(&self, holder: &Holder, now: Moment) -> Throttle {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = counts.get(key).and_then(|count| count.paused_until);
-        match until {
-            Some(until) if now < until => {
-                metrics.key_fault(KeyFault::Throttled);
-                Err(ApiError::too_many(until.since(now)))
-            }
-            _ => Ok(()),
-        }
+        let count = watched(holder).and_then(|key| counts.get(key));
+        let until = count.and_then(|count| count.paused_until).filter(|until| now < *until);
+        Throttle(until.map(|until| until.since(now)))
     }
 
-    /// Counts near misses of a probe; the one too many begins the pause.
+    /// Counts near misses of a probe; every one too many begins a pause. During a pause they tell
+    /// nothing and do not count.
     pub fn note(&self, holder: &Holder, misses: u32, now: Moment, metrics: &Metrics) {
         let Some(key) = watched(holder).filter(|_| misses > 0) else { return };
+        if self.throttle(holder, now).0.is_some() {
+            return;
+        }
         (0..misses).for_each(|_| metrics.key_fault(KeyFault::NearMiss));
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.len() >= KEYS_MAX && !counts.contains_key(key) {
@@ -135,7 +154,7 @@ impl NearMisses {
         }
         count.misses = count.misses.saturating_add(misses);
         if count.misses > NEAR_MISSES_MAX {
-            *count = Count { began: now, misses: 0, paused_until: Some(now.plus(PAUSE)) };
+            count.paused_until = Some(now.plus(PAUSE));
             tracing::warn!(key, "a key probes close to the threshold again and again");
         }
     }
@@ -228,15 +247,27 @@ mod tests {
         for _ in 0..NEAR_MISSES_MAX {
             misses.note(&climber, 1, at(10), &metrics);
         }
-        assert!(misses.admit(&climber, at(10), &metrics).is_ok());
+        let check = |holder: &Holder, now| misses.throttle(holder, now).check(&metrics);
+        assert!(check(&climber, at(10)).is_ok());
         misses.note(&climber, 1, at(11), &metrics);
-        let refused = misses.admit(&climber, at(12), &metrics).unwrap_err().into_response();
+        let refused = check(&climber, at(12)).unwrap_err().into_response();
         assert_eq!(refused.status(), 429);
         assert_eq!(refused.headers()["retry-after"], "59");
-        assert!(misses.admit(&key("other", Scope::Search), at(12), &metrics).is_ok());
-        assert!(misses.admit(&climber, at(71), &metrics).is_ok());
+        assert!(check(&key("other", Scope::Search), at(12)).is_ok());
+        let score = |value| Score::new(value).unwrap();
+        let throttled = misses.throttle(&climber, at(12));
+        assert_eq!(throttled.least(score(0.2)), score(0.7));
+        assert_eq!(throttled.least(score(0.8)), score(0.8));
+        // What a pause hides does not count; what went before it does until the window ends.
+        misses.note(&climber, 50, at(12), &metrics);
+        let free = misses.throttle(&climber, at(71));
+        assert!(free.check(&metrics).is_ok() && free.least(score(0.2)) == score(0.2));
+        misses.note(&climber, 1, at(72), &metrics);
+        assert!(misses.throttle(&climber, at(73)).0.is_some());
+        misses.note(&climber, 1, at(10 + WINDOW.as_secs() + 1), &metrics);
+        assert!(misses.throttle(&climber, at(10 + WINDOW.as_secs() + 2)).0.is_none());
         let text = metrics.render();
-        assert!(text.contains("key_faults_total{fault=\"near_miss\"} 121"), "{text}");
+        assert!(text.contains("key_faults_total{fault=\"near_miss\"} 123"), "{text}");
         assert!(text.contains("key_faults_total{fault=\"throttled\"} 1"), "{text}");
     }
 
@@ -246,10 +277,10 @@ mod tests {
         let kiosk = key("kiosk", Scope::Search);
         misses.note(&kiosk, NEAR_MISSES_MAX, at(0), &metrics);
         misses.note(&kiosk, 1, at(WINDOW.as_secs() + 1), &metrics);
-        assert!(misses.admit(&kiosk, at(WINDOW.as_secs() + 2), &metrics).is_ok());
+        assert!(misses.throttle(&kiosk, at(WINDOW.as_secs() + 2)).0.is_none());
         for holder in [key("a", Scope::Admin), Holder::LocalSocket] {
             misses.note(&holder, 1000, at(0), &metrics);
-            assert!(misses.admit(&holder, at(0), &metrics).is_ok());
+            assert!(misses.throttle(&holder, at(0)).0.is_none());
         }
     }
 }

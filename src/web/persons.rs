@@ -19,7 +19,7 @@ use crate::web::body;
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::faces::{LivenessDemand, Posted, Seen};
 use crate::web::forms::{PersonForm, PersonKeyForm, least_score, person_id_of};
-use crate::web::oracle::Precision;
+use crate::web::oracle::{Precision, is_near_miss, near_floor};
 use crate::web::reply;
 use crate::web::service::{Admitted, Service, collection_name};
 use crate::web::stored_images;
@@ -76,7 +76,15 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
     let storage = FaceStorageType::from(form.face_storage_type);
     let posted = Posted { field: "face_base_64", text: std::mem::take(&mut form.face_base_64) };
     let precision = Precision::of(&request.holder);
-    let face = service
+    // A check for duplicates is a search: it answers whom the face resembles, and how much.
+    let asked = form.check_duplicates.then_some(form.duplicate_check_min_similarity);
+    let throttle = service.throttle(request);
+    if asked.is_some_and(|asked| asked < throttle.least(asked)) {
+        throttle.check(service.metrics())?;
+    }
+    let near_min =
+        asked.map(|asked| Threshold { map: &map, least: near_floor(asked) }.cosine_min());
+    let (face, nearest) = service
         .recognise(move |recognizer| {
             let seen = Seen::new(recognizer, &posted)?;
             seen.require_one_face()?;
@@ -84,9 +92,15 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
                 let template = seen.template(recognizer, seen.main_face()).ok()?;
                 gallery.person(&id)?.eyes_of(&template, gallery.model(), same_face_min)
             })?;
-            PreparedFace::new(recognizer, seen, storage)
+            let face = PreparedFace::new(recognizer, seen, storage)?;
+            let nearest = near_min.and_then(|min| gallery.best_other(&face.template, &id, min));
+            Ok((face, nearest.map(|nearest| nearest.cosine)))
         })
         .await?;
+    if let (Some(asked), Some(nearest)) = (asked, nearest) {
+        let near_miss = is_near_miss(map.score(nearest), asked);
+        service.note_near_misses(request, u32::from(near_miss));
+    }
     let answer = service
         .blocking(move |roster| {
             enrol(roster, &collection, form, face, ScoreScale { map: &map, precision })

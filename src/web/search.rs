@@ -30,13 +30,14 @@ use crate::web::threshold::Threshold;
 
 /// `POST /face-search`
 pub async fn one_face(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
-    service.admit_probe(request)?;
+    let throttle = service.throttle(request);
     let precision = Precision::of(&request.holder);
     let form: FaceSearchForm = body::read(&request.body)?;
     let (collection, gallery) = searched(service, &form.collection_name)?;
     let models = service.models()?;
     let map = models.score_map.clone();
-    let least = precision.least(least_score(form.min_similarity_score, form.min_score));
+    let asked = precision.least(least_score(form.min_similarity_score, form.min_score));
+    let least = throttle.least(asked);
     let liveness = LivenessDemand::new(form.check_liveness, models.has_liveness);
     let posted = Posted { field: "face_base_64", text: form.face_base_64 };
     let results_max = form.max_results;
@@ -55,6 +56,9 @@ pub async fn one_face(service: &Service, request: &Admitted) -> Result<Response<
         })
         .await?;
     service.note_near_misses(request, u32::from(near_miss));
+    if matches.is_empty() && asked < least {
+        throttle.check(service.metrics())?;
+    }
     reply::ok(&with_images(service, collection, matches, precision).await?)
 }
 
@@ -63,7 +67,7 @@ pub async fn every_face(
     service: &Service,
     request: &Admitted,
 ) -> Result<Response<Bytes>, ApiError> {
-    service.admit_probe(request)?;
+    let throttle = service.throttle(request);
     let precision = Precision::of(&request.holder);
     let form: MultiFaceSearchForm = body::read(&request.body)?;
     if form.check_liveness {
@@ -72,7 +76,8 @@ pub async fn every_face(
     }
     let (collection, gallery) = searched(service, &form.collection_name)?;
     let map = service.models()?.score_map.clone();
-    let least = precision.least(least_score(form.min_similarity_score, form.min_score));
+    let asked = precision.least(least_score(form.min_similarity_score, form.min_score));
+    let least = throttle.least(asked);
     let posted = Posted { field: "multi_face_img_base_64", text: form.multi_face_img_base_64 };
     let found = service
         .recognise(move |recognizer| {
@@ -81,6 +86,9 @@ pub async fn every_face(
         .await?;
     let near_misses = found.iter().filter(|found| found.near_miss).count();
     service.note_near_misses(request, u32::try_from(near_misses).unwrap_or(u32::MAX));
+    if found.iter().all(|found| found.outcome.is_err()) && asked < least {
+        throttle.check(service.metrics())?;
+    }
     reply::ok(&multi_face_answer(service, collection, found, precision).await?)
 }
 

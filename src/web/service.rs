@@ -36,6 +36,7 @@ use crate::web::liveness;
 use crate::web::lockout::BadKeys;
 use crate::web::openapi;
 use crate::web::oracle::NearMisses;
+use crate::web::oracle::Throttle;
 use crate::web::path;
 use crate::web::path::{Access, Endpoint, Path};
 use crate::web::persons;
@@ -212,7 +213,7 @@ impl Service {
         self.dispatch(route.endpoint, request).await.map(whole)
     }
 
-    /// Lets the caller in, unless the key or what came before from this address forbids it.
+    /// Lets the caller in if the key does; a key that does not exist is counted.
     fn authorise(
         &self,
         headers: &HeaderMap,
@@ -222,13 +223,13 @@ impl Service {
         if access == Access::Open {
             return auth::authorise(&self.roster, headers, caller, access);
         }
-        let now = SystemClock.now();
-        self.bad_keys.admit(caller, now, self.metrics())?;
-        auth::authorise(&self.roster, headers, caller, access).inspect_err(|error| {
-            if error.code() == ErrorCode::ApiKeyNotValid {
-                self.bad_keys.note(caller, now, self.metrics());
-            }
-        })
+        let answer = auth::authorise(&self.roster, headers, caller, access);
+        if answer.as_ref().is_err_and(|error| error.code() == ErrorCode::ApiKeyNotValid) {
+            let now = SystemClock.now();
+            self.bad_keys.admit(caller, now, self.metrics())?;
+            self.bad_keys.note(caller, now, self.metrics());
+        }
+        answer
     }
 
     async fn dispatch(
@@ -275,9 +276,9 @@ impl Service {
         &self.options.events
     }
 
-    /// Refuses a search of a key that is throttled.
-    pub(crate) fn admit_probe(&self, request: &Admitted) -> Result<(), ApiError> {
-        self.near_misses.admit(&request.holder, SystemClock.now(), self.metrics())
+    /// What the caller of a search may learn now.
+    pub(crate) fn throttle(&self, request: &Admitted) -> Throttle {
+        self.near_misses.throttle(&request.holder, SystemClock.now())
     }
 
     /// Counts the near misses of a search.

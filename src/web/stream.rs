@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::access::event::Event;
 use crate::roster::Roster;
+use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::web::auth::Holder;
 use crate::web::error::{ApiError, ErrorCode};
@@ -63,7 +64,7 @@ pub async fn open(service: &Service, request: &Admitted) -> Result<Response<Repl
     let permit = permit.map_err(|_| ApiError::new(ErrorCode::TooManyRequests))?;
     // Before the log is looked at, so that no event falls between the two.
     let feed = log.feed.subscribe();
-    let newest_seq = log.read(|store| Ok(store.event_bounds()?.newest_seq)).await?;
+    let newest_seq = log.read_for_stream(|store| Ok(store.event_bounds()?.newest_seq)).await?;
     let after_seq = match resume {
         None => newest_seq,
         // A number that this log has not given comes from another one: all of this one is new.
@@ -134,7 +135,8 @@ impl Follower {
         while self.holder.is_valid(&self.roster) {
             self.feed.mark_unchanged();
             let after_seq = self.after_seq;
-            let read = self.log.read(move |store| store.events(after_seq, BATCH_EVENTS)).await;
+            let read = move |store: &dyn Store| store.events(after_seq, BATCH_EVENTS);
+            let read = self.log.read_for_stream(read).await;
             // A store that fails has been logged; the client comes back and resumes.
             let Ok(events) = read else { return };
             let went_on =

@@ -138,3 +138,30 @@ fn purge_leaves_nothing_behind() {
     let removed = std::iter::repeat_with(|| watcher.next_on(&announced));
     assert!(removed.take(2).any(|message| message.payload.is_empty()), "the device is removed");
 }
+
+#[test]
+fn purge_names_what_the_broker_refuses_to_empty() {
+    need_mosquitto!("purge_names_what_the_broker_refuses_to_empty");
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("acl"), "topic read #\ntopic write facelatch/+/status\n").unwrap();
+    let broker = Broker::start_in(dir, "allow_anonymous true\nacl_file {dir}/acl");
+    let dir = broker.dir.path();
+    fs::write(dir.join("machine-id"), "0123456789abcdef0123456789abcdef").unwrap();
+    let file = dir.join("facelatch.toml");
+    let text = format!(
+        "[store]\ndir = \"{}\"\n[mqtt]\nurl = \"mqtt://localhost:{}\"\n",
+        dir.display(),
+        broker.port
+    );
+    fs::write(&file, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_facelatch"))
+        .args(["--config", file.to_str().unwrap(), "mqtt", "purge"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).to_string();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for topic in ["/door/1/lock", "/state", "homeassistant/device/facelatch_"] {
+        assert!(said.contains(topic), "{topic}: {said}");
+    }
+    assert!(!said.contains("/status,"), "{said}");
+}

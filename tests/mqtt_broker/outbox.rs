@@ -145,6 +145,33 @@ fn events_go_where_they_belong() {
     assert_eq!(seen, expected);
 }
 
+/// Whoever listens later must not learn who came before.
+#[test]
+fn who_came_last_is_not_sent_again_after_a_reconnect() {
+    need_mosquitto!("who_came_last_is_not_sent_again_after_a_reconnect");
+    let mut broker = Broker::start("allow_anonymous true");
+    let subscriber = broker.subscribe("watcher", &[]);
+    let device = Device::with(door_options(broker.config()));
+    let last = |number: u64| {
+        let message = subscriber.next_on(&topics().path(Topic::Last));
+        let told: Value = serde_json::from_str(&message.payload).unwrap();
+        assert_eq!(told["id"], event(number).id.as_str());
+    };
+    device.handle.offer(event(1));
+    last(1);
+    // Acknowledged after what was sent before it.
+    let door = Some(EventDoor { id: 1, name: "Front".into() });
+    let alarm = Event { event_type: EventType::ForcedOpen, door, ..event(2) };
+    device.handle.offer(alarm);
+    device.wait_until(|status| status.published == 2);
+    broker.stop();
+    device.wait_until(|status| !status.connected);
+    broker.restart();
+    device.wait_until(|status| status.connected);
+    device.handle.offer(event(3));
+    last(3);
+}
+
 fn status() -> DoorStatus {
     DoorStatus {
         mode: Mode::Normal,

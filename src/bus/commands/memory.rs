@@ -49,6 +49,11 @@ pub struct Nonces {
 }
 
 impl Nonces {
+    /// Whether a nonce was used up.
+    pub fn knows(&self, nonce: &str) -> bool {
+        self.known.contains(nonce)
+    }
+
     /// Remembers a nonce, or says why it cannot serve.
     pub fn use_up(&mut self, nonce: &str, exp: UtcTime, now: Now) -> Result<(), Refusal> {
         self.forget_old(now);

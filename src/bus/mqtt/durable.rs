@@ -144,3 +144,71 @@ fn write_blocking(shared: &Shared) {
         Err(error) => debug!(%error, "the outbox's cursor was not written"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::commands::CommandRules;
+    use crate::bus::discovery::Features;
+    use crate::bus::mqtt::ClientOptions;
+    use crate::bus::wire::DeviceId;
+    use crate::bus::wire::Topics;
+    use crate::clock::SystemClock;
+    use crate::store::memory::MemoryStore;
+
+    fn shared(store: &Arc<MemoryStore>) -> Shared {
+        let config = MqttConfig {
+            host: "localhost".into(),
+            port: 1883,
+            tls: false,
+            ca_file: None,
+            client_certificate: None,
+            username: None,
+            password_file: None,
+            base: "facelatch".into(),
+            outbox_max: 10,
+            discovery_prefix: None,
+            last_retained: false,
+            last_image: false,
+        };
+        let device = DeviceId::from_machine_id("0123456789abcdef0123456789abcdef");
+        let shared = Shared::new(ClientOptions {
+            topics: Topics::new(&config.base, device).unwrap(),
+            config,
+            store: Arc::clone(store) as Arc<dyn Store>,
+            sink: None,
+            features: Features { name: String::new(), door: None, image: false, identify: false },
+            rules: CommandRules::default(),
+            clock: Arc::new(SystemClock),
+        });
+        load_blocking(&shared).unwrap();
+        shared.queue().loaded = true;
+        shared
+    }
+
+    /// What a connection would send to `B/error` now.
+    fn told(shared: &Shared) -> Vec<String> {
+        let now = shared.now();
+        let mut queue = shared.queue();
+        queue.report_drops(now);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        std::mem::take(&mut queue.errors).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn drops_are_told_once_also_when_the_broker_comes_back_after_a_restart() {
+        let store = Arc::new(MemoryStore::new());
+        let before = shared(&store);
+        before.queue().outbox.count_dropped(7);
+        write_blocking(&before);
+        drop(before);
+        let after = shared(&store);
+        after.queue().outbox.count_dropped(2);
+        let said = told(&after);
+        assert!(said.len() == 1 && said[0].contains("9 events were dropped"), "{said:?}");
+        assert_eq!(told(&after), [""; 0]);
+        write_blocking(&after);
+        drop(after);
+        assert_eq!(told(&shared(&store)), [""; 0]);
+    }
+}

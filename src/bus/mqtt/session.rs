@@ -95,6 +95,8 @@ impl<'a> Session<'a> {
         client: AsyncClient,
         events: mpsc::Receiver<Result<MqttEvent, ConnectionError>>,
     ) -> Self {
+        let mut sent = shared.queue().delivered.clone();
+        sent.retain(|topic, _| !shared.is_retained(*topic));
         Self {
             shared,
             client,
@@ -104,7 +106,7 @@ impl<'a> Session<'a> {
             packet_bytes_max: usize::MAX,
             handed: VecDeque::new(),
             unacknowledged: HashMap::new(),
-            sent: BTreeMap::new(),
+            sent,
             announce_at: None,
             refusal_logged: false,
         }
@@ -129,8 +131,9 @@ impl<'a> Session<'a> {
                 () = due => {
                     self.announce_at = None;
                     self.announce();
-                    // What Home Assistant has just forgotten.
-                    self.sent.clear();
+                    // What Home Assistant has just forgotten; who came last was for those who
+                    // listened then.
+                    self.sent.retain(|topic, _| !self.shared.is_retained(*topic));
                 }
                 () = self.shared.wake.notified() => {}
             }
@@ -264,7 +267,9 @@ impl<'a> Session<'a> {
         let admitted = shared.gate().admit(incoming, shared.now());
         match admitted {
             Ok(command) => {
-                info!(command = ?command.kind, by = command.by, "remote command");
+                info!(command = ?command.kind, "remote command");
+                // Names people.
+                debug!(by = command.by, "who says to have sent it");
                 sink.command(command);
             }
             Err(refusal) => {
@@ -285,6 +290,12 @@ impl<'a> Session<'a> {
             let topics = format!("{}/#", self.shared.topics.root());
             let remedy = "allow this user to publish there in the broker's access rules";
             warn!(reason = ?ack.reason, topics, remedy, "the broker refuses messages");
+        }
+        if let Cargo::Newest(topic) = cargo
+            && let Some(version) = self.sent.get(&topic)
+        {
+            // One of a topic is on its way at a time, so this one was acknowledged.
+            self.shared.queue().delivered.insert(topic, *version);
         }
         match cargo {
             Cargo::Event(token) => self.on_event_acknowledged(token, accepted),

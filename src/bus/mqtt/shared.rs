@@ -77,17 +77,17 @@ pub struct Queue {
     pub early: VecDeque<Outgoing>,
     /// The newest of every topic that is sent again on every connect.
     pub newest: BTreeMap<Topic, Newest>,
+    /// Version of each topic that the broker has had; what it does not keep goes out once.
+    pub delivered: BTreeMap<Topic, u64>,
     pub rings: VecDeque<Ring>,
     pub errors: VecDeque<Vec<u8>>,
     /// The newest picture that was not sent.
     pub image: Option<Arc<[u8]>>,
-    /// What is to survive a restart; cursor and drops as they were at the start.
+    /// What is to survive a restart; cursor and drops as they were at the start, the rest as it is.
     pub memory: Remembered,
     /// Whether the memory may be written: not when it could not be read.
     pub durable: bool,
     budget: ErrorBudget,
-    /// Drops that subscribers were told of.
-    reported: u64,
     drop_logged: bool,
 }
 
@@ -237,13 +237,13 @@ impl Queue {
             loaded: false,
             early: VecDeque::new(),
             newest: BTreeMap::new(),
+            delivered: BTreeMap::new(),
             rings: VecDeque::new(),
             errors: VecDeque::new(),
             image: None,
             memory: begun.memory,
             durable: begun.durable,
             budget: ErrorBudget { left: ERRORS_AT_ONCE, earned: None },
-            reported: 0,
             drop_logged: false,
         }
     }
@@ -261,26 +261,32 @@ impl Queue {
     pub fn remembered(&self) -> Remembered {
         Remembered {
             delivered_seq: self.outbox.delivered_seq(),
-            dropped: self.memory.dropped + self.outbox.dropped(),
+            dropped: self.dropped(),
             ..self.memory.clone()
         }
     }
 
-    /// Tells subscribers of what was dropped since they were told last.
+    /// Events that were dropped since the device has its memory.
+    fn dropped(&self) -> u64 {
+        self.memory.dropped.saturating_add(self.outbox.dropped())
+    }
+
+    /// Tells subscribers of what was dropped since they were told last, before a restart too.
     pub fn report_drops(&mut self, now: Now) {
-        let drops = self.outbox.dropped() - self.reported;
+        let drops = self.dropped().saturating_sub(self.memory.told);
         if drops == 0 {
             return;
         }
         let message = format!("{drops} events were dropped before they reached the broker");
         if self.report(now.at, wire::error(now.utc, "events_dropped", &message, None)) {
-            self.reported = self.outbox.dropped();
+            self.memory.told = self.dropped();
         }
     }
 
     /// One line for the first event that is dropped since the connection was lost.
     pub fn note_drops(&mut self) {
-        if self.outbox.dropped() > self.reported && !self.drop_logged {
+        let news = self.outbox.dropped() > 0 && self.dropped() > self.memory.told;
+        if news && !self.drop_logged {
             self.drop_logged = true;
             let remedy = "bring the broker back, or raise mqtt.outbox_max";
             warn!(remedy, "events are dropped before they reach the broker");

@@ -1,12 +1,23 @@
 //! The event log: a ring of sealed events, numbered without gaps and never twice.
 
+use std::time::Duration;
+
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use ulid::Ulid;
 
 use crate::access::event::Event;
 use crate::clock::UtcTime;
 use crate::store::database::{Database, damaged, meta, not_sealed, refused};
 use crate::store::schema::{self, EVENTS, META, META_EVENT_NEWEST, META_EVENTS_DROPPED};
 use crate::store::{EventBounds, StoreError};
+
+/// Most events that are unsealed to find one by its id: all that a busy door sees in a day.
+const FIND_ROWS_MAX: usize = 20_000;
+/// Events out of the order of time that the search passes over before it gives up: more than are
+/// made in hours with a wrong clock. Few in tests, so that they see where the search begins.
+const FIND_STRAYS_MAX: usize = if cfg!(test) { 8 } else { 2000 };
+/// Events lie this close in time to their place in the log, by more than a mistaken time zone.
+const FIND_SLACK: Duration = Duration::from_secs(24 * 3600);
 
 impl Database {
     /// Appends an event and drops the oldest ones if the log is full.
@@ -93,17 +104,51 @@ impl Database {
         Ok(listed)
     }
 
-    /// Looks from the newest on, because that is what people ask about.
+    /// The time in an id says where in the log the event lies, so little of it is unsealed, also for
+    /// an id that nothing has. Where the wall clock was wrong for a while the log is not in order of
+    /// time: some strays are passed over, and the newest are looked through as well.
     pub(super) fn find_event(
         &self,
         tx: &ReadTransaction,
         id: &str,
     ) -> Result<Option<Event>, StoreError> {
         let events = tx.open_table(EVENTS.definition()).map_err(refused)?;
-        for entry in events.iter().map_err(refused)?.rev() {
-            let (key, sealed) = entry.map_err(refused)?;
-            let event = self.event(key.value(), sealed.value())?;
-            if event.id == id {
+        let seq = |key: &[u8]| schema::event_seq(key).map_err(|error| damaged(EVENTS, &error));
+        let (oldest, newest) = match (events.first(), events.last()) {
+            (Ok(Some(first)), Ok(Some(last))) => (seq(first.0.value())?, seq(last.0.value())?),
+            (Err(error), _) | (_, Err(error)) => return Err(refused(error)),
+            _ => return Ok(None),
+        };
+        let Ok(wanted) = id.parse::<Ulid>() else { return Ok(None) };
+        let time = UtcTime::from_millis(wanted.timestamp_ms().try_into().unwrap_or(i64::MAX));
+        let (earliest, latest) = (time.minus(FIND_SLACK), time.plus(FIND_SLACK));
+        let read = |seq: u64| -> Result<Option<Event>, StoreError> {
+            let key = schema::event_key(seq);
+            let sealed = events.get(key.as_slice()).map_err(refused)?;
+            sealed.map(|sealed| self.event(&key, sealed.value())).transpose()
+        };
+        // The first event that is later than any place where the wanted one may lie.
+        let (mut low, mut high) = (oldest, newest.saturating_add(1));
+        while low < high {
+            let middle = low.midpoint(high);
+            match read(middle)? {
+                Some(event) if event.t_decision > latest => high = middle,
+                _ => low = middle.saturating_add(1),
+            }
+        }
+        let mut strays = 0;
+        for seq in (oldest..low).rev().take(FIND_ROWS_MAX) {
+            match read(seq)? {
+                Some(event) if event.id == id => return Ok(Some(event)),
+                Some(event) if event.t_decision < earliest => strays += 1,
+                _ => {}
+            }
+            if strays > FIND_STRAYS_MAX {
+                break;
+            }
+        }
+        for seq in (oldest..=newest).rev().take(FIND_STRAYS_MAX) {
+            if let Some(event) = read(seq)?.filter(|event| event.id == id) {
                 return Ok(Some(event));
             }
         }

@@ -3,6 +3,7 @@
 mod damage;
 mod disk;
 mod failures;
+mod finding;
 mod power;
 mod privacy;
 
