@@ -648,8 +648,10 @@ fn a_scope_opens_its_endpoints_and_no_others() {
         ("GET", Path::Collection | Path::Collections) => vec![Search, Enrol],
         (_, Path::Collection | Path::Person | Path::Persons) => vec![Enrol],
         (_, Path::Keys) => vec![],
-        (_, Path::Metrics | Path::Events | Path::Event | Path::EventExplain) => vec![Events],
-        (_, Path::EventStream) => vec![Events],
+        (
+            _,
+            Path::Metrics | Path::Events | Path::Event | Path::EventExplain | Path::EventStream,
+        ) => vec![Events],
         _ => vec![Search, Enrol, Events, Door],
     };
     for scope in [Search, Enrol, Events, Door, Admin] {

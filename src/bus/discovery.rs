@@ -161,7 +161,7 @@ pub fn payload(
         "qos": 1,
         "cmps": components,
     });
-    serde_json::to_vec(&message).expect("a JSON value has nothing but text for keys")
+    message.to_string().into_bytes()
 }
 
 /// Platform of each component that is announced.

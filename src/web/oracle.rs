@@ -1,7 +1,7 @@
 //! What a search tells about templates to those who may not know them: a returned score is an
 //! oracle. Who sees it to the last digit, or may choose the threshold that finely, can change a
 //! picture little by little and keep what raises it, until it passes for a person never seen
-//! (hill climbing; Galbally, McCool et al., Pattern Recognition 43, 2010).
+//! (hill climbing; Galbally, `McCool` et al., Pattern Recognition 43, 2010).
 //!
 //! So keys without `admin` see scores in hundredths, rounded down, and their thresholds are rounded
 //! up to hundredths: a score that was answered can still be sent back as a threshold, and no

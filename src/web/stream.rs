@@ -170,14 +170,12 @@ impl Follower {
     }
 
     async fn send(&self, piece: Bytes) -> Result<(), Ended> {
-        match timeout(self.pace.stall_max, self.pieces.send(piece)).await {
-            Ok(sent) => sent.map_err(|_| Ended),
-            Err(_) => {
-                self.metrics.event_stream_dropped();
-                tracing::debug!(after_seq = self.after_seq, "a slow reader of events was dropped");
-                Err(Ended)
-            }
+        if let Ok(sent) = timeout(self.pace.stall_max, self.pieces.send(piece)).await {
+            return sent.map_err(|_| Ended);
         }
+        self.metrics.event_stream_dropped();
+        tracing::debug!(after_seq = self.after_seq, "a slow reader of events was dropped");
+        Err(Ended)
     }
 }
 

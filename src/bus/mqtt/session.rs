@@ -340,7 +340,12 @@ impl<'a> Session<'a> {
             let in_use = shared.features.has(topic) && shared.is_retained(topic);
             if left.contains(topic.suffix()) && !in_use {
                 let path = shared.topics.path(topic);
-                self.publish_to(Cargo::Cleared(topic), path, QoS::AtLeastOnce, true, Vec::new());
+                self.publish_to(
+                    Cargo::Cleared(topic),
+                    path,
+                    Manner { qos: QoS::AtLeastOnce, retain: true },
+                    Vec::new(),
+                );
             }
         }
         let prefix = shared.config.discovery_prefix.as_deref();
@@ -348,7 +353,7 @@ impl<'a> Session<'a> {
             && prefix != Some(announced.prefix.as_str())
         {
             let path = discovery::topic(&announced.prefix, &shared.topics);
-            self.publish_to(Cargo::Passing, path, QoS::AtLeastOnce, false, Vec::new());
+            self.publish_to(Cargo::Passing, path, Manner::PASSING, Vec::new());
             if prefix.is_none() {
                 shared.queue().memory.announced = None;
             }
@@ -371,10 +376,10 @@ impl<'a> Session<'a> {
         let path = discovery::topic(prefix, &shared.topics);
         if !gone.is_empty() {
             let tombstones = payload(&gone);
-            self.publish_to(Cargo::Passing, path.clone(), QoS::AtLeastOnce, false, tombstones);
+            self.publish_to(Cargo::Passing, path.clone(), Manner::PASSING, tombstones);
         }
         let payload = payload(&BTreeMap::new());
-        self.publish_to(Cargo::Announcement, path, QoS::AtLeastOnce, false, payload);
+        self.publish_to(Cargo::Announcement, path, Manner::PASSING, payload);
     }
 
     /// Gives rumqttc the newest of every topic and as many events as the broker's window takes.
@@ -468,17 +473,12 @@ impl<'a> Session<'a> {
             Topic::Error | Topic::LastImage => QoS::AtMostOnce,
             _ => QoS::AtLeastOnce,
         };
-        self.publish_to(cargo, self.shared.topics.path(topic), qos, retain, payload.into())
+        let path = self.shared.topics.path(topic);
+        self.publish_to(cargo, path, Manner { qos, retain }, payload.into())
     }
 
-    fn publish_to(
-        &mut self,
-        cargo: Cargo,
-        path: String,
-        qos: QoS,
-        retain: bool,
-        payload: Vec<u8>,
-    ) -> bool {
+    fn publish_to(&mut self, cargo: Cargo, path: String, manner: Manner, payload: Vec<u8>) -> bool {
+        let Manner { qos, retain } = manner;
         let packet_bytes = payload.len() + path.len() + PACKET_OVERHEAD_BYTES;
         if packet_bytes > self.packet_bytes_max {
             // rumqttc would end the connection over it, again and again.
@@ -493,8 +493,20 @@ impl<'a> Session<'a> {
     }
 }
 
+/// How a message is sent.
+#[derive(Clone, Copy)]
+struct Manner {
+    qos: QoS,
+    retain: bool,
+}
+
+impl Manner {
+    /// For whoever listens now.
+    const PASSING: Self = Self { qos: QoS::AtLeastOnce, retain: false };
+}
+
 fn birth_wait() -> Duration {
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
     let share = f64::from(random) / f64::from(u32::MAX);
-    BIRTH_WAIT_MIN + (BIRTH_WAIT_MAX - BIRTH_WAIT_MIN).mul_f64(share)
+    BIRTH_WAIT_MIN + BIRTH_WAIT_MAX.saturating_sub(BIRTH_WAIT_MIN).mul_f64(share)
 }

@@ -4,8 +4,12 @@ use serde_json::Value;
 
 use crate::clock::UtcTime;
 
-/// What does not hold. A keyword that is
-/// not understood is a complaint, so that no document can outgrow the test.
+/// What does not hold. A keyword that is not understood is a complaint, so that no document can
+/// outgrow the test.
+///
+/// # Panics
+///
+/// When the schema is none.
 pub fn complaints(schema: &Value, value: &Value, at: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (keyword, rule) in schema.as_object().unwrap() {
