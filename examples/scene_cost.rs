@@ -138,6 +138,7 @@ fn measure(
         roster: Arc::new(roster),
         journal,
         door: None,
+        pictures: None,
         clock,
         boot: "cost".into(),
     });
