@@ -1,5 +1,5 @@
 //! Measures what an absence of the broker costs: events recorded into a real store while a real
-//! mosquitto is away, the client restarted in the middle, and everything counted by mosquitto_sub
+//! mosquitto is away, the client restarted in the middle, and everything counted by `mosquitto_sub`
 //! when the broker is back. `benches/broker_outage.sh` runs it.
 //!
 //! Usage: `broker_outage [SECONDS] [EVENTS] [stop|kill]`; the last word says how the client ends in
@@ -135,7 +135,7 @@ fn start_broker(dir: &Path, port: u16) -> Child {
     child
 }
 
-/// The numbers of the events as they arrive at mosquitto_sub, which reconnects by itself.
+/// The numbers of the events as they arrive at `mosquitto_sub`, which reconnects by itself.
 fn subscribe(port: u16) -> mpsc::Receiver<u64> {
     let mut child = Command::new("mosquitto_sub")
         .args(["-p", &port.to_string(), "-V", "mqttv5", "-i", "watcher", "-c", "-x", "86400"])
@@ -154,6 +154,7 @@ fn subscribe(port: u16) -> mpsc::Receiver<u64> {
             }
         }
         let _ = child.kill();
+        let _ = child.wait();
     });
     // It says nothing when it is ready; the session is there long before this is over.
     sleep(Duration::from_secs(2));

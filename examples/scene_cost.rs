@@ -86,6 +86,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
+#[allow(clippy::too_many_arguments, reason = "one scene, listed")]
 fn measure(
     pool: &RecognizerPool,
     face: Option<&Image>,
@@ -157,7 +158,7 @@ fn measure(
     run(30)?;
     let before = cpu();
     run(frames)?;
-    let spent = cpu() - before;
+    let spent = cpu().saturating_sub(before);
     let gated = pipeline.status().counters().frames_gated;
     let per_frame = spent.as_secs_f64() * 1000.0 / f64::from(frames);
     Ok(format!("{per_frame:.2} ms, {gated} of {}, {events}", frames + 30))

@@ -14,9 +14,11 @@
 //! failure into words, `purge` takes back what the device left on a broker.
 
 mod backoff;
+mod birth;
 mod durable;
 mod explain;
 mod options;
+mod parcel;
 mod purge;
 mod session;
 mod shared;

@@ -9,18 +9,17 @@
 //!
 //! [`Desk::notice`] only queues; the keeper calls it on a thread that its own does not wait for.
 
+pub mod sink;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::OnceLock;
 use std::sync::PoisonError;
-use std::sync::Weak;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
-use tracing::debug;
 use tracing::info;
 use tracing::warn;
 
@@ -469,7 +468,7 @@ impl Door {
 impl CommandSink for Door {
     fn command(&self, RemoteCommand { kind, by }: RemoteCommand) {
         match kind {
-            CommandKind::Identify => identify(by.as_deref()),
+            CommandKind::Identify => sink::identify(by.as_deref()),
             CommandKind::Door(command) => {
                 let opens =
                     matches!(command, DoorCommand::Unlock | DoorCommand::Mode(Mode::Unlocked));
@@ -485,33 +484,6 @@ impl CommandSink for Door {
             }
         }
     }
-}
-
-/// Takes commands before there is a door, and drops them: the bus is made first, because the door
-/// tells it how it is.
-#[derive(Default)]
-pub struct LateSink(OnceLock<Weak<Door>>);
-
-impl LateSink {
-    /// The door; told once.
-    pub fn set(&self, door: &Arc<Door>) {
-        let _ = self.0.set(Arc::downgrade(door));
-    }
-}
-
-impl CommandSink for LateSink {
-    fn command(&self, command: RemoteCommand) {
-        if let Some(door) = self.0.get().and_then(Weak::upgrade) {
-            door.command(command);
-        } else if command.kind == CommandKind::Identify {
-            identify(command.by.as_deref());
-        }
-    }
-}
-
-fn identify(by: Option<&str>) {
-    info!("this is the device that was asked to identify");
-    debug!(by, "asked to identify by");
 }
 
 /// Whether a denial is an attempt to get in by somebody who should not, rather than a person of the

@@ -138,8 +138,9 @@ fn commands_open_once_with_the_pin_and_a_lockdown_outlives_a_crash() {
         (daemon.client.metric(line) >= 1).then_some(())
     });
     let state = wait_until("a state in lockdown", || {
-        let states = subscriber.lines().into_iter().filter_map(|line| payload(&line, "/state"));
-        let last: Value = serde_json::from_str(&states.last()?).ok()?;
+        let lines = subscriber.lines();
+        let last = lines.iter().rev().find_map(|line| payload(line, "/state"))?;
+        let last: Value = serde_json::from_str(&last).ok()?;
         (last["door"]["mode"] == "lockdown").then_some(last)
     });
     assert_eq!(state["door"]["lock"], "LOCKED");

@@ -176,7 +176,7 @@ impl Broker {
 }
 
 impl Broker {
-    /// Sends one message by mosquitto_pub and returns when the broker has it.
+    /// Sends one message by `mosquitto_pub` and returns when the broker has it.
     pub fn publish(&self, topic: &str, payload: &[u8], more: &[&str]) {
         let file = self.dir.path().join("payload");
         fs::write(&file, payload).unwrap();

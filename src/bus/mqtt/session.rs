@@ -28,7 +28,10 @@ use tracing::{debug, info, warn};
 
 use crate::bus::commands::Incoming;
 use crate::bus::discovery;
+use crate::bus::mqtt::birth::birth_wait;
 use crate::bus::mqtt::explain::Failure;
+use crate::bus::mqtt::parcel::Cargo;
+use crate::bus::mqtt::parcel::Manner;
 use crate::bus::mqtt::shared::Shared;
 use crate::bus::outbox::Acknowledged;
 use crate::bus::outbox::Route;
@@ -46,29 +49,6 @@ const PACKET_OVERHEAD_BYTES: usize = 10;
 const FLUSH_MAX: Duration = Duration::from_millis(1500);
 /// On a stop, longest time for `offline` and the disconnect.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
-/// After Home Assistant's start the announcement waits at least this long, and at most
-/// [`BIRTH_WAIT_MAX`]: a hundred devices that answer at once delay its start.
-const BIRTH_WAIT_MIN: Duration = Duration::from_millis(500);
-/// See [`BIRTH_WAIT_MIN`].
-const BIRTH_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// What a packet carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cargo {
-    Birth,
-    Contract,
-    Offline,
-    /// The announcement, without tombstones.
-    Announcement,
-    /// The newest of a topic.
-    Newest(Topic),
-    /// Nothing, to a retained topic that is no longer in use.
-    Cleared(Topic),
-    Event(Token),
-    /// Sent once, whether it arrives or not.
-    Passing,
-}
-
 /// The state of one connection.
 pub struct Session<'a> {
     shared: &'a Shared,
@@ -491,22 +471,4 @@ impl<'a> Session<'a> {
         }
         taken
     }
-}
-
-/// How a message is sent.
-#[derive(Clone, Copy)]
-struct Manner {
-    qos: QoS,
-    retain: bool,
-}
-
-impl Manner {
-    /// For whoever listens now.
-    const PASSING: Self = Self { qos: QoS::AtLeastOnce, retain: false };
-}
-
-fn birth_wait() -> Duration {
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    let share = f64::from(random) / f64::from(u32::MAX);
-    BIRTH_WAIT_MIN + BIRTH_WAIT_MAX.saturating_sub(BIRTH_WAIT_MIN).mul_f64(share)
 }
