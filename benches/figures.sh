@@ -24,6 +24,8 @@ recognition intel-0095 standard intel-0095
 recognition edgeface-xs noncommercial "" || echo "edgeface-xs: not measured"
 recognition builtin builtin ""
 
+benches/identity.sh
+
 # Speed: any picture with one face does.
 PICTURE=$(find -L "$FACES/lfw/people" -name '*_0001.jpg' | sort | sed -n 1p)
 for pack in standard builtin; do

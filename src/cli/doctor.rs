@@ -4,6 +4,8 @@
 //! While it does not run, the store is opened as the daemon would open it, which finishes what a
 //! crash or an update left to be done; a store that is not there yet is not made.
 
+mod identity;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::json;
 
 use crate::bus::mqtt;
@@ -20,6 +23,7 @@ use crate::bus::wire::{DeviceId, Topics};
 use crate::camera::CameraError;
 use crate::camera::select::{self, CameraRequest};
 use crate::cli::api::Api;
+use crate::cli::doctor::identity::People;
 use crate::cli::output::{json, line};
 use crate::clock::{Clock, SystemClock, UtcTime};
 use crate::config::door::{DoorBackend, DoorConfig};
@@ -40,6 +44,9 @@ pub struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Visits of strangers a day, to tell what the settings mean in a year
+    #[arg(long, default_value_t = identity::VISITS_PER_DAY)]
+    visits_per_day: u32,
 }
 
 /// The state of one thing.
@@ -93,14 +100,16 @@ impl Check {
 /// Examines everything; exit code 1 when something does not work.
 pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let mut checks = vec![runtime(config), models(config)];
+    let pack = assembly::pack(&config.models).ok();
     checks.extend(
-        assembly::pack(&config.models)
-            .ok()
-            .map(|pack| liveness(&pack.name, pack.pad.len(), config.liveness.required)),
+        pack.as_ref().map(|pack| liveness(&pack.name, pack.pad.len(), config.liveness.required)),
     );
     checks.push(permissions(&config.store.dir));
-    let (store, daemon_runs) = store(config);
+    let (store, daemon_runs, people) = store(config);
     checks.push(store);
+    checks.extend(pack.into_iter().flat_map(|pack| {
+        identity::checks(&config.cameras, &pack.embedding, &people, args.visits_per_day)
+    }));
     checks.extend(config.cameras.iter().map(|camera| self::camera(camera, daemon_runs)));
     if config.cameras.is_empty() {
         let detail = "none configured: HTTP works, nobody is recognised on camera";
@@ -211,34 +220,45 @@ fn permissions(dir: &Path) -> Check {
     }
 }
 
-/// Opens the store, or asks the daemon that has it open; also answers whether a daemon runs.
-fn store(config: &Config) -> (Check, bool) {
+/// Opens the store, or asks the daemon that has it open; also answers whether a daemon runs, and the
+/// number of people in each collection.
+fn store(config: &Config) -> (Check, bool, People) {
     if !config.store.dir.join("facelatch.redb").exists() {
         let detail = "none yet; the first start makes it";
-        return (Check::new("store", State::Warning, detail, "facelatch run"), false);
+        let check = Check::new("store", State::Warning, detail, "facelatch run");
+        return (check, false, People::new());
     }
     let counted = |api: &mut Api| {
         let answer = api.send("GET", "/collections", None)?;
         let collections = answer.as_array().map(Vec::as_slice).unwrap_or_default();
-        let people: u64 = collections.iter().filter_map(|c| c["num_persons"].as_u64()).sum();
-        anyhow::Ok(format!("{} collections, {people} people", collections.len()))
+        let of =
+            |c: &Value| Some((c["name"].as_str()?.into(), c["num_persons"].as_u64()? as usize));
+        anyhow::Ok(collections.iter().filter_map(of).collect::<People>())
     };
     match Api::open_without_models(config) {
         Err(error) => {
             let remedy =
                 "the message says which file; restore it or the backup, nothing was changed";
-            (Check::failed("store", format!("{error:#}"), remedy), false)
+            (Check::failed("store", format!("{error:#}"), remedy), false, People::new())
         }
         Ok(mut api) => {
             let daemon_runs = api.is_daemon();
-            let check = match counted(&mut api) {
-                Ok(detail) if daemon_runs => {
-                    Check::ok("store", format!("{detail} (the daemon runs)"))
+            match counted(&mut api) {
+                Ok(people) => {
+                    let (collections, all) = (people.len(), people.values().sum::<usize>());
+                    let runs = if daemon_runs { " (the daemon runs)" } else { "" };
+                    let detail = format!("{collections} collections, {all} people{runs}");
+                    (Check::ok("store", detail), daemon_runs, people)
                 }
-                Ok(detail) => Check::ok("store", detail),
-                Err(error) => Check::failed("store", format!("{error:#}"), "see the daemon's log"),
-            };
-            (check, daemon_runs)
+                Err(error) => {
+                    let remedy = "see the daemon's log";
+                    (
+                        Check::failed("store", format!("{error:#}"), remedy),
+                        daemon_runs,
+                        People::new(),
+                    )
+                }
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `facelatch eval recognition` and `facelatch eval liveness`.
+//! `facelatch eval recognition`, `facelatch eval identity` and `facelatch eval liveness`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::cli::output::{json, line};
 use crate::config::{Config, ModelsConfig};
 use crate::daemon::assembly;
+use crate::eval::identity;
 use crate::eval::liveness::{self, RuleSet};
 use crate::eval::recognition::{self, Options};
 use crate::inference::Pack;
@@ -25,6 +26,8 @@ pub struct EvalArgs {
 enum EvalCommand {
     /// Accuracy of detection and embedding: verification pairs, ROC, score map, identification
     Recognition(RecognitionArgs),
+    /// The sequential identity decision: realised error beside the one asked for, frames to decide
+    Identity(IdentityArgs),
     /// Attacks that pass and people who are refused: APCER, BPCER, DET, what each cue contributes
     Liveness(LivenessArgs),
 }
@@ -38,6 +41,33 @@ struct RecognitionArgs {
     #[arg(long)]
     data: PathBuf,
     /// Folder of the report: report.json, report.md, plots
+    #[arg(long)]
+    out: PathBuf,
+    /// Pack to evaluate [default: the configured one]
+    #[arg(long)]
+    pack: Option<String>,
+    /// Embedding model of the pack [default: the configured one]
+    #[arg(long)]
+    embedding: Option<String>,
+    /// Print the report as JSON too
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "DIR holds people/<name>/*.jpg and strangers/<name>/*.jpg. Visits are drawn \
+    from single pictures; those of people in strangers/ count as strangers.\n\n\
+    Example:\n  facelatch eval identity --data lfw --scratch /tmp/frames --out report"
+)]
+struct IdentityArgs {
+    /// Folder of the pictures
+    #[arg(long)]
+    data: PathBuf,
+    /// Folder for templates, which take minutes to make: biometric data, delete it afterwards
+    #[arg(long)]
+    scratch: PathBuf,
+    /// Folder of the report: report.json, report.md
     #[arg(long)]
     out: PathBuf,
     /// Pack to evaluate [default: the configured one]
@@ -100,8 +130,30 @@ impl From<Rules> for RuleSet {
 pub fn run(args: EvalArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match args.command {
         EvalCommand::Recognition(args) => run_recognition(args, &config.models),
+        EvalCommand::Identity(args) => run_identity(args, &config.models),
         EvalCommand::Liveness(args) => run_liveness(args, &config.models),
     }
+}
+
+fn run_identity(args: IdentityArgs, models: &ModelsConfig) -> anyhow::Result<ExitCode> {
+    let mut models = models.clone();
+    models.pack = args.pack.unwrap_or(models.pack);
+    models.embedding = args.embedding.or(models.embedding);
+    let pack = assembly::pack(&models)?;
+    let loader = assembly::loader(&models)?;
+    let report = identity::run(&identity::Options {
+        data: &args.data,
+        scratch: &args.scratch,
+        out: &args.out,
+        info: &info(&pack),
+        embedding: &pack.embedding.file.name,
+        make: &|| Ok(Recognizer::load(&pack, &*loader, models.threads)?),
+    })?;
+    if args.json {
+        json(&report);
+    }
+    line(format!("report: {}", args.out.join("report.md").display()));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_recognition(args: RecognitionArgs, models: &ModelsConfig) -> anyhow::Result<ExitCode> {

@@ -6,6 +6,7 @@
 //! comparisons.
 
 use crate::eval::distribution::Distribution;
+use crate::eval::random::SplitMix;
 use crate::face::comparison::{ScoreMap, ScoreMapError};
 
 /// Scores and the false match rates that they stand for; 0.70 and 0.67 are what callers hold in
@@ -15,6 +16,10 @@ pub const SCORE_RATES: [(f32, f64); 6] =
 
 /// Resamplings of the people.
 pub const RESAMPLINGS: usize = 400;
+
+/// Two people who compare as high as this share of all true matches are one person under two names,
+/// often on one photograph. Half: a weaker model's false matches would reach a lower share of them.
+const DOUBLES_SHARE: f64 = 0.5;
 
 /// Impostor comparisons of one group of people: the whole distribution, and the best of them with
 /// the two people each.
@@ -60,6 +65,14 @@ impl Impostors {
         own
     }
 
+    /// Forgets comparisons that are as high as [`DOUBLES_SHARE`] of the true matches, and answers how
+    /// many there were.
+    pub fn forget_doubles(&mut self, genuine: &Distribution) -> u64 {
+        let limit = genuine.threshold_for(DOUBLES_SHARE);
+        self.tail.retain(|(cosine, _, _)| *cosine < limit);
+        self.distribution.forget_from(limit)
+    }
+
     /// False match rate at each threshold, for each resampling of the people.
     pub fn resampled_rates(&self, thresholds: &[f32]) -> Vec<Vec<f64>> {
         self.resamplings(|weights, total| {
@@ -100,7 +113,7 @@ impl Impostors {
     /// number of comparisons.
     fn resamplings<T>(&self, each: impl Fn(&[f64], f64) -> T) -> Vec<T> {
         let people = self.pictures.len();
-        let mut random = SplitMix(0x5EED);
+        let mut random = SplitMix::new(0x5EED);
         (0..RESAMPLINGS)
             .map(|_| {
                 let mut weights = vec![0.0; people];
@@ -123,33 +136,47 @@ pub fn interval(mut values: Vec<f64>) -> (f64, f64) {
     (at(0.025), at(0.975))
 }
 
+/// False match rates at which a tail has knots, as far as the comparisons reach.
+const TAIL_RATES: [f64; 12] =
+    [3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6];
+/// Least comparisons that lie above a knot of a tail. Fewer come from two or three pairs of people.
+const ABOVE_KNOT_MIN: f64 = 10.0;
+
+/// Knots `[cosine, log10 FMR]` of a tail: for each rate the cosine that keeps it in 95 % of the
+/// resamplings. Rates that fewer than [`ABOVE_KNOT_MIN`] comparisons would tell are left out.
+pub fn tail_knots(impostors: &Impostors) -> Vec<[f32; 2]> {
+    let total = impostors.distribution.total() as f64;
+    let shown = |rate: &f64| rate * total >= ABOVE_KNOT_MIN;
+    let rates: Vec<f64> = TAIL_RATES.into_iter().filter(shown).collect();
+    let resampled = impostors.resampled_thresholds(&rates);
+    let mut knots: Vec<[f32; 2]> = Vec::new();
+    for (index, rate) in rates.iter().enumerate() {
+        let cosine = bound(resampled.iter().map(|row| row[index]).collect());
+        if knots.last().is_none_or(|last| cosine > last[0]) {
+            knots.push([cosine, (rate.log10() * 1000.0).round() as f32 / 1000.0]);
+        }
+    }
+    knots
+}
+
+/// What 95 % of the resampled thresholds do not exceed, rounded up: four digits are more than the
+/// sample supports and keep the manifest readable.
+fn bound(mut thresholds: Vec<f32>) -> f32 {
+    thresholds.sort_by(f32::total_cmp);
+    let cosine = thresholds[((thresholds.len() - 1) as f64 * 0.95).round() as usize];
+    (cosine * 10_000.0).ceil() / 10_000.0
+}
+
 /// Knots at [`SCORE_RATES`]: for each rate the threshold that keeps it in 95 % of the resamplings.
 pub fn score_map(impostors: &Impostors) -> Result<ScoreMap, ScoreMapError> {
     let rates: Vec<f64> = SCORE_RATES.iter().map(|(_, rate)| *rate).collect();
     let resampled = impostors.resampled_thresholds(&rates);
     let mut knots = vec![[-1.0, 0.0]];
     for (index, (score, _)) in SCORE_RATES.iter().enumerate() {
-        let mut thresholds: Vec<f32> = resampled.iter().map(|row| row[index]).collect();
-        thresholds.sort_by(f32::total_cmp);
-        let cosine = thresholds[((thresholds.len() - 1) as f64 * 0.95).round() as usize];
-        // Four digits are more than the sample supports and keep the manifest readable.
-        knots.push([(cosine * 10_000.0).ceil() / 10_000.0, *score]);
+        knots.push([bound(resampled.iter().map(|row| row[index]).collect()), *score]);
     }
     knots.push([1.0, 1.0]);
     ScoreMap::new(knots)
-}
-
-/// `SplitMix64` (Steele, Lea, Flood 2014): the same resamplings at every run.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((u128::from(z ^ (z >> 31)) * bound as u128) >> 64) as usize
-    }
 }
 
 #[cfg(test)]
@@ -159,7 +186,7 @@ mod tests {
 
     /// People at random directions in 16 dimensions, two pictures each.
     fn people(count: usize) -> Vec<Vec<Template>> {
-        let mut random = SplitMix(7);
+        let mut random = SplitMix::new(7);
         let mut value = move || random.below(2001) as f32 / 1000.0 - 1.0;
         (0..count)
             .map(|_| {

@@ -33,6 +33,14 @@ impl Distribution {
         self.total += other.total;
     }
 
+    /// Forgets the comparisons at or above a cosine and answers how many there were.
+    pub fn forget_from(&mut self, cosine: f32) -> u64 {
+        let forgotten = self.at_least(cosine);
+        self.counts[bin(cosine)..].fill(0);
+        self.total -= forgotten;
+        forgotten
+    }
+
     /// Comparisons in all.
     pub fn total(&self) -> u64 {
         self.total

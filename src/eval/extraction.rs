@@ -75,7 +75,7 @@ fn template(recognizer: &mut Recognizer, picture: &Picture) -> anyhow::Result<Op
 
 /// The face nearest to the middle: in Labeled Faces in the Wild the picture is named after it,
 /// while a bystander may be larger.
-fn central_face<'a>(image: &Image, faces: &'a [Detection]) -> Option<&'a Detection> {
+pub fn central_face<'a>(image: &Image, faces: &'a [Detection]) -> Option<&'a Detection> {
     let middle = Point::new(image.width() as f32 / 2.0, image.height() as f32 / 2.0);
     faces.iter().min_by(|a, b| {
         a.bounds.centre().distance(middle).total_cmp(&b.bounds.centre().distance(middle))

@@ -458,6 +458,15 @@ mod tests {
                     }
                 }
             }
+            // What a search of everybody answers for a person is what asking for the person answers.
+            let all = brute_force(&people, &probes[0], everybody(usize::MAX));
+            for number in 0..PEOPLE {
+                let expected = all.iter().find(|(other, _, _)| *other == id(number));
+                let own = PersonId::new(&id(number)).unwrap();
+                let cosine = gallery.cosine(&probes[0], &own);
+                prop_assert_eq!(cosine, expected.map(|(_, cosine, _)| *cosine));
+            }
+            prop_assert_eq!(gallery.cosine(&template(&[1.0]), &PersonId::new(&id(0)).unwrap()), None);
             assert_same(&gallery, &people)?;
             // Snapshots that a reader still holds have not changed.
             for (gallery, people) in &history {

@@ -504,6 +504,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::access::identity::IdentityOptions;
+    use crate::access::identity::IdentityRules;
     use crate::face::comparison::Score;
     use crate::inference::ChannelOrder;
 
@@ -541,6 +543,31 @@ mod tests {
         let shared = manifest.pack_entry("noncommercial").unwrap();
         assert!(shared.must_accept.is_some());
         assert!(manifest.pack_entry(STANDARD).unwrap().must_accept.is_none());
+    }
+
+    /// Tail and score map of a model are measured on overlapping people, so they agree on what 0.70
+    /// means; and a door of ten thousand references is within the reach of every tail.
+    #[test]
+    fn every_tail_agrees_with_its_score_map_and_reaches_far() {
+        let manifest = Manifest::embedded();
+        for (pack, entry) in manifest.packs() {
+            for name in &entry.embeddings {
+                let embedding = manifest.models[name].embedding.as_ref().unwrap();
+                let score = Score::new(0.7).unwrap();
+                let fmr = embedding.tail.fmr(embedding.score_map.cosine(score));
+                assert!((3e-5..3e-4).contains(&fmr), "{pack} {name}: {fmr}");
+                assert!(embedding.tail.fmr_measured_min() <= 1.1e-5, "{pack} {name}");
+                let options = IdentityOptions {
+                    false_accept_per_attempt: 1e-3,
+                    references: 10_000,
+                    score_min: score,
+                };
+                let tail = Arc::new(embedding.tail.clone());
+                let map = Arc::new(embedding.score_map.clone());
+                let rules = IdentityRules::new(tail, map, options);
+                assert_eq!(rules.supported(), Ok(()), "{pack} {name}");
+            }
+        }
     }
 
     #[test]
@@ -749,6 +776,9 @@ mod tests {
             ("side = 4", "side = 5", "side"),
             ("dimension = 8", "dimension = 0", "dimension"),
             ("score_map = [[-1, 0]", "score_map = [[1, 0]", "must both increase"),
+            ("knots = [[0.1, -1]", "knots = [[0.6, -1]", "breaks the order"),
+            ("comparisons = 9999", "comparisons = 999", "rarer than one of the comparisons"),
+            ("correlation = 0.8", "correlation = 1.0", "within 0.2..1"),
             ("made_by", "made_of", "unknown field"),
             ("alternate = [{ size = 59", "alternate = [{ size = 0", "size 0 is not within"),
         ];
