@@ -409,7 +409,9 @@ mod tests {
 
     fn after(rules: &IdentityRules, frames: &[&[f32]]) -> IdentityVerdict {
         let mut test = IdentityTest::new();
-        frames.iter().for_each(|gallery| show(&mut test, rules, gallery));
+        for gallery in frames {
+            show(&mut test, rules, gallery);
+        }
         test.verdict(rules)
     }
 
@@ -591,7 +593,9 @@ mod tests {
             let rules = rules(1e-3, 100);
             let bound = |more: f32| {
                 let mut test = IdentityTest::new();
-                cosines.iter().for_each(|cosine| show(&mut test, &rules, &[cosine + more]));
+                for cosine in &cosines {
+                    show(&mut test, &rules, &[cosine + more]);
+                }
                 test.leading(&rules).map(|leading| leading.false_accept)
             };
             prop_assert!(bound(better) <= bound(0.0).map(|bound| bound * 1.000_001));

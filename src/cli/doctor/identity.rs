@@ -80,7 +80,11 @@ fn per_cent(rate: f64) -> String {
 }
 
 fn count(number: f64) -> String {
-    if number < 10.0 { format!("{number:.1}") } else { format!("{number:.0}") }
+    match number {
+        rare if rare < 0.1 => format!("{rare:.3}"),
+        few if few < 10.0 => format!("{few:.1}"),
+        many => format!("{many:.0}"),
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::gallery::person::Reference;
 use crate::gallery::ranking::SearchOptions;
 
 /// The id of a person of the data set. Names stay out of it.
+#[allow(clippy::missing_panics_doc, reason = "digits are an id")]
 pub fn id(person: usize) -> PersonId {
     PersonId::new(&person.to_string()).expect("digits are an id")
 }
@@ -76,6 +77,7 @@ impl<'a> Seen<'a> {
     }
 
     /// Usable frames.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
         self.frames.len()
     }
