@@ -46,11 +46,13 @@ impl Boundary {
         if evidence.is_nan() || evidence <= 0.0 {
             return 1.0;
         }
-        // The factor grows with the evidence, so the next step above bounds it.
-        let above = (evidence / STEP).ceil() as usize;
-        let factor = self.factors[above.min(self.factors.len() - 1)];
         // Beyond the table nothing is rarer than its end: no rate that anybody asks for lies there.
-        (factor * upper_tail(evidence.min(EVIDENCE_MAX))).min(1.0)
+        let evidence = evidence.min(EVIDENCE_MAX);
+        let steps = evidence / STEP;
+        let below = (steps as usize).min(self.factors.len() - 2);
+        let [low, high] = [self.factors[below], self.factors[below + 1]];
+        let factor = low + (high - low) * (steps - below as f64);
+        (factor * upper_tail(evidence)).min(1.0)
     }
 
     /// Variance of the mean of so many frames.
@@ -163,8 +165,11 @@ mod tests {
         for step in 0..=1000 {
             let evidence = f64::from(step) / 100.0;
             let chance = boundary.chance(evidence);
-            assert!(chance <= before * 1.2, "{evidence}");
-            assert!(chance >= upper_tail(evidence.min(EVIDENCE_MAX)), "{evidence}");
+            assert!(chance <= before, "{evidence}");
+            let reached = evidence.min(EVIDENCE_MAX);
+            let direct = factor(0.8, reached) * upper_tail(reached);
+            assert!(chance >= upper_tail(reached), "{evidence}");
+            assert!(chance >= direct.min(1.0) * 0.999, "{evidence}: {chance} for {direct}");
             before = chance;
         }
         assert_eq!(boundary.chance(f64::NAN), 1.0);
