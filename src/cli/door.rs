@@ -1,6 +1,6 @@
 //! `facelatch door`: trying out the wires, before a daemon uses them and after one has ended.
 //!
-//! The relay is energised by `test` alone, for at most [`TEST_SECONDS_MAX`]. A signal ends every
+//! The relay is energised by `test` alone, for at most `TEST_SECONDS_MAX`. A signal ends every
 //! command here in order, with the relay released; so does a lost terminal.
 
 use std::fs::File;

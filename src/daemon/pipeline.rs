@@ -5,7 +5,7 @@
 //! camera's lane) unless nothing has changed while nobody was there, and decides here what to
 //! report. A recognised person goes to the door, if there is one, which then answers for the event.
 //! Frames that come meanwhile are lost on purpose: the newest one wins. Events are left to the
-//! [`journal`](crate::daemon::journal): the loop waits for no disk and no broker.
+//! [`journal`](mod@crate::daemon::journal): the loop waits for no disk and no broker.
 //!
 //! [`Pipeline::run`] never fails; [`Pipeline::run_once`] is one frame and uses `?`. Pictures and
 //! templates end with the frame: nothing of a stranger is kept but a rectangle and, while the face is

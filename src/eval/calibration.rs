@@ -65,7 +65,7 @@ impl Impostors {
         own
     }
 
-    /// Forgets comparisons that are as high as [`DOUBLES_SHARE`] of the true matches, and answers how
+    /// Forgets comparisons that are as high as `DOUBLES_SHARE` of the true matches, and answers how
     /// many there were.
     pub fn forget_doubles(&mut self, genuine: &Distribution) -> u64 {
         let limit = genuine.threshold_for(DOUBLES_SHARE);
@@ -143,7 +143,7 @@ const TAIL_RATES: [f64; 12] =
 const ABOVE_KNOT_MIN: f64 = 10.0;
 
 /// Knots `[cosine, log10 FMR]` of a tail: for each rate the cosine that keeps it in 95 % of the
-/// resamplings. Rates that fewer than [`ABOVE_KNOT_MIN`] comparisons would tell are left out.
+/// resamplings. Rates that fewer than `ABOVE_KNOT_MIN` comparisons would tell are left out.
 pub fn tail_knots(impostors: &Impostors) -> Vec<[f32; 2]> {
     let total = impostors.distribution.total() as f64;
     let shown = |rate: &f64| rate * total >= ABOVE_KNOT_MIN;

@@ -1,7 +1,7 @@
 //! How well a shot of a face can be judged: size, light, sharpness and pose, one score, and the one
 //! flaw that makes it not worth a network's time.
 //!
-//! All is measured on one patch of [`SIDE`] by [`SIDE`] grey values from brow to chin that follows
+//! All is measured on one patch of `SIDE` by `SIDE` grey values from brow to chin that follows
 //! the landmarks, at about the scale of the embedding network's input: blur that the network cannot
 //! see does not count, and a face far away that was enlarged to its size is as blurred as it is
 //! small. Sharpness is the energy of the second derivative over that of the first, in the direction

@@ -6,7 +6,7 @@
 //! reconnects, is slow, or the log grows while it is read. What a client misses in spite of that
 //! has left the log, and shows as a gap in the numbers.
 //!
-//! A client that does not read holds at most [`PIECES_WAITING_MAX`] events in memory; after
+//! A client that does not read holds at most `PIECES_WAITING_MAX` events in memory; after
 //! [`Pace::stall_max`] its stream ends, is counted, and can be resumed with `Last-Event-ID`.
 
 use std::fmt::Write as _;
