@@ -219,31 +219,12 @@ fn config(port: u16) -> MqttConfig {
 fn event() -> Event {
     let now = SystemClock.utc();
     Event {
-        v: 1,
-        event_type: EventType::UnknownFace,
-        id: ulid::Ulid::generate().to_string(),
-        seq: 0,
-        boot: "outage".into(),
         t_capture: Some(now),
-        t_decision: now,
-        t_relay: None,
         latency_ms: Some(100),
-        exp: now.plus(Duration::from_secs(5)),
         camera: Some("front".into()),
-        door: None,
-        direction: None,
-        collection: None,
-        person: None,
-        similarity_score: None,
         method: vec!["face".into()],
-        liveness: None,
-        quality: None,
         frames: 3,
         track: Some(1),
-        reason: None,
-        schedule: None,
-        image: None,
-        by: None,
-        conditions: Vec::new(),
+        ..Event::new(EventType::UnknownFace, ulid::Ulid::generate().to_string(), "outage", now)
     }
 }

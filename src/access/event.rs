@@ -1,12 +1,19 @@
 //! The event, version 1: what is appended to the log, published over MQTT and read over HTTP.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UtcTime;
 use crate::face::liveness::Cue;
 use crate::face::liveness::Finding;
+
+/// Version of the event's form.
+pub const EVENT_VERSION: u32 = 1;
+/// A consumer must not act on an event that is older: who was at the door five seconds ago may
+/// have left it to somebody else.
+pub const EVENT_LIFETIME: Duration = Duration::from_secs(5);
 
 /// What happened. The list is closed: consumers match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -300,6 +307,38 @@ pub struct Event {
 }
 
 impl Event {
+    /// An event that says when it was decided and nothing else yet; without a number.
+    pub fn new(event_type: EventType, id: String, boot: &str, decided: UtcTime) -> Self {
+        Self {
+            v: EVENT_VERSION,
+            event_type,
+            id,
+            seq: 0,
+            boot: boot.to_string(),
+            t_capture: None,
+            t_decision: decided,
+            t_relay: None,
+            latency_ms: None,
+            exp: decided.plus(EVENT_LIFETIME),
+            camera: None,
+            door: None,
+            direction: None,
+            collection: None,
+            person: None,
+            similarity_score: None,
+            method: Vec::new(),
+            liveness: None,
+            quality: None,
+            frames: 0,
+            track: None,
+            reason: None,
+            schedule: None,
+            image: None,
+            by: None,
+            conditions: Vec::new(),
+        }
+    }
+
     /// The event as subscribers and listings see it.
     #[must_use]
     pub fn without_conditions(&self) -> Self {

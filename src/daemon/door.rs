@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use serde::Serialize;
 use tracing::info;
 use tracing::warn;
 
+use crate::access::event::EVENT_LIFETIME;
 use crate::access::event::Event;
 use crate::access::event::EventDoor;
 use crate::access::event::EventType;
@@ -43,7 +46,6 @@ use crate::config::door::DoorBackend;
 use crate::config::door::DoorConfig;
 use crate::daemon::journal::Journal;
 use crate::daemon::pipeline::gate::DoorGate;
-use crate::daemon::pipeline::notice::EVENT_LIFETIME;
 use crate::daemon::pipeline::notice::event_id;
 use crate::door::Board;
 use crate::door::BoardError;
@@ -71,6 +73,8 @@ use crate::telemetry::Metrics;
 
 /// Number of the door: a device has one.
 pub const DOOR_ID: u32 = 1;
+/// Kinds of [`Door::faults`].
+pub const FAULTS: usize = 7;
 
 /// What the daemon needs to speak for a door.
 pub struct DeskParts {
@@ -301,32 +305,8 @@ impl Desk {
     fn event(&self, event_type: EventType) -> Event {
         let now = self.parts.clock.utc();
         Event {
-            v: 1,
-            event_type,
-            id: event_id(now),
-            seq: 0,
-            boot: self.parts.boot.to_string(),
-            t_capture: None,
-            t_decision: now,
-            t_relay: None,
-            latency_ms: None,
-            exp: now.plus(EVENT_LIFETIME),
-            camera: None,
             door: Some(self.door()),
-            direction: None,
-            collection: None,
-            person: None,
-            similarity_score: None,
-            method: Vec::new(),
-            liveness: None,
-            quality: None,
-            frames: 0,
-            track: None,
-            reason: None,
-            schedule: None,
-            image: None,
-            by: None,
-            conditions: Vec::new(),
+            ..Event::new(event_type, event_id(now), &self.parts.boot, now)
         }
     }
 
@@ -345,6 +325,22 @@ impl Desk {
 }
 
 impl Door {
+    /// What went wrong at the wires and with telling of them since the start, with the words of the
+    /// metrics.
+    pub fn faults(&self) -> [(&'static str, u64); FAULTS] {
+        let counters = self.keeper.counters();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("overrun", read(&counters.overruns)),
+            ("wire_fault", read(&counters.board_faults)),
+            ("notice_dropped", read(&counters.notices_dropped)),
+            ("observer_panic", read(&counters.observer_panics)),
+            ("unobserved", read(&counters.unobserved)),
+            ("wiegand_stretched", read(&counters.frames.stretched)),
+            ("wiegand_lost", read(&counters.frames.lost)),
+        ]
+    }
+
     /// What does not work, and what to do.
     pub fn problem(&self) -> Option<String> {
         let name = &self.desk.parts.config.name;

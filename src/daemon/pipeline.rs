@@ -436,7 +436,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::access::event::{EventType, LivenessResult, Reason};
+    use crate::access::event::{EVENT_LIFETIME, EventType, LivenessResult, Reason};
     use crate::access::grant::Liveness;
     use crate::camera::PixelFormat;
     use crate::clock::{SimulatedClock, UtcTime};
@@ -624,7 +624,7 @@ mod tests {
         assert_eq!(event.t_capture, Some(START.plus(PACE * 3)));
         assert_eq!(event.t_decision, START.plus(PACE * 3 + LATENCY));
         assert_eq!(event.latency_ms, Some(40));
-        assert_eq!(event.exp, event.t_decision.plus(notice::EVENT_LIFETIME));
+        assert_eq!(event.exp, event.t_decision.plus(EVENT_LIFETIME));
         assert_eq!(event.id.parse::<ulid::Ulid>().unwrap().timestamp_ms(), 1_700_000_000_340);
         assert_eq!((event.boot.as_str(), event.camera.as_deref()), ("boot-1", Some("front")));
         assert_eq!(event.collection.as_deref(), Some("staff"));

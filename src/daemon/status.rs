@@ -6,7 +6,7 @@ use crate::bus::commands::Refusal;
 use crate::bus::mqtt::{MqttHandle, MqttStatus};
 use crate::camera::newest::{CameraCounters, CameraState, NewestFrame};
 use crate::clock::{Clock as _, SystemClock};
-use crate::daemon::door::Door;
+use crate::daemon::door::{Door, FAULTS};
 use crate::daemon::journal::{JournalCounters, JournalStatus};
 use crate::daemon::pipeline::status::{PipelineCounters, PipelineStatus};
 use crate::telemetry::{FrameUse, MessageFate, Metrics};
@@ -39,6 +39,7 @@ struct Seen {
     mqtt: MqttStatus,
     pipelines: Vec<PipelineCounters>,
     journal: JournalCounters,
+    door: [u64; FAULTS],
 }
 
 impl Device {
@@ -144,6 +145,17 @@ impl Device {
         seen.mqtt = now;
     }
 
+    fn add_door(&self, seen: &mut Seen) {
+        let Some(door) = self.door.get().and_then(Weak::upgrade) else { return };
+        let now = door.faults();
+        for ((word, count), seen) in now.iter().zip(&mut seen.door) {
+            for _ in *seen..*count {
+                self.metrics.door_report(word);
+            }
+            *seen = *count;
+        }
+    }
+
     fn add_journal(&self, seen: &mut Seen) {
         let Some(journal) = self.journal.get() else { return };
         let now = journal.counters();
@@ -190,6 +202,7 @@ impl Status for Device {
         self.add_pipelines(&mut seen);
         self.add_mqtt(&mut seen);
         self.add_journal(&mut seen);
+        self.add_door(&mut seen);
         self.metrics.clock_quality(SystemClock.quality());
     }
 

@@ -298,32 +298,17 @@ pub fn topics() -> Topics {
 
 pub fn event(seq: u64) -> Event {
     Event {
-        v: 1,
-        event_type: EventType::Match,
-        id: ulid::Ulid::from_parts(seq, 0).to_string(),
         seq,
-        boot: "boot".into(),
-        t_capture: None,
-        t_decision: UtcTime::from_millis(0),
-        t_relay: None,
-        latency_ms: None,
-        exp: UtcTime::from_millis(0),
         camera: Some("front".into()),
-        door: None,
-        direction: None,
-        collection: None,
         person: Some(EventPerson { id: "1".into(), name: "Zoë".into(), metadata: [].into() }),
-        similarity_score: None,
         method: vec!["face".into()],
-        liveness: None,
-        quality: None,
         frames: 1,
-        track: None,
-        reason: None,
-        schedule: None,
-        image: None,
-        by: None,
-        conditions: Vec::new(),
+        ..Event::new(
+            EventType::Match,
+            ulid::Ulid::from_parts(seq, 0).to_string(),
+            "boot",
+            UtcTime::from_millis(0),
+        )
     }
 }
 

@@ -256,6 +256,8 @@ fn wires_that_fail_deny_and_are_a_problem_until_they_work() {
     while rig.door.problem().is_some() {
         std::thread::yield_now();
     }
+    let faults = rig.door.faults();
+    assert!(faults.iter().any(|(word, count)| *word == "wire_fault" && *count > 0), "{faults:?}");
     let types = rig.types();
     assert!(types.contains(&(EventType::Denied, Some(Reason::Fault))), "{types:?}");
     assert!(types.contains(&(EventType::System, Some(Reason::Fault))), "{types:?}");

@@ -23,12 +23,6 @@ use crate::face::liveness::LivenessReport;
 use crate::face::quality::Flaw;
 use crate::gallery::person::Member;
 
-/// Version of the event's form.
-const EVENT_VERSION: u32 = 1;
-/// A consumer must not act on an event that is older: who was at the door five seconds ago may
-/// have left it to somebody else.
-pub const EVENT_LIFETIME: Duration = Duration::from_secs(5);
-
 /// What is to be told.
 pub struct Notice<'a> {
     /// The decision.
@@ -69,19 +63,9 @@ impl Writer {
             Verdict::Denied(reason) => (EventType::Denied, Some(reason)),
         };
         Event {
-            v: EVENT_VERSION,
-            event_type,
-            id: event_id(now),
-            seq: 0,
-            boot: self.boot.to_string(),
             t_capture: Some(now.minus(age)),
-            t_decision: now,
-            t_relay: None,
             latency_ms: Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-            exp: now.plus(EVENT_LIFETIME),
             camera: Some(self.camera.clone()),
-            door: None,
-            direction: None,
             collection: Some(self.collection.clone()),
             person: person.map(|member| event_person(member)),
             similarity_score: score.map(round),
@@ -91,10 +75,7 @@ impl Writer {
             frames: outcome.frames,
             track: Some(outcome.track),
             reason,
-            schedule: None,
-            image: None,
-            by: None,
-            conditions: Vec::new(),
+            ..Event::new(event_type, event_id(now), &self.boot, now)
         }
     }
 }

@@ -63,34 +63,7 @@ const OPTIONS: StrikeOptions = StrikeOptions {
 
 fn draft(id: &str) -> Box<Event> {
     let now = UtcTime::from_millis(0);
-    Box::new(Event {
-        v: 1,
-        event_type: EventType::Granted,
-        id: id.into(),
-        seq: 0,
-        boot: String::new(),
-        t_capture: None,
-        t_decision: now,
-        t_relay: None,
-        latency_ms: None,
-        exp: now,
-        camera: None,
-        door: None,
-        direction: None,
-        collection: None,
-        person: None,
-        similarity_score: None,
-        method: Vec::new(),
-        liveness: None,
-        quality: None,
-        frames: 1,
-        track: None,
-        reason: None,
-        schedule: None,
-        image: None,
-        by: None,
-        conditions: Vec::new(),
-    })
+    Box::new(Event { frames: 1, ..Event::new(EventType::Granted, id.into(), "", now) })
 }
 
 fn simulated() -> Arc<SimulatedClock> {

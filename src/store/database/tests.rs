@@ -84,19 +84,8 @@ fn key_record(id: &str) -> KeyRecord {
 
 fn event(decided_millis: i64) -> Event {
     Event {
-        v: 1,
-        event_type: EventType::Match,
-        id: format!("event {decided_millis}"),
-        seq: 0,
-        boot: "boot".to_string(),
-        t_capture: None,
-        t_decision: UtcTime::from_millis(decided_millis),
-        t_relay: None,
         latency_ms: Some(80),
-        exp: UtcTime::from_millis(decided_millis + 5_000),
         camera: Some("front".to_string()),
-        door: None,
-        direction: None,
         collection: Some("staff".to_string()),
         person: Some(EventPerson {
             id: "7".to_string(),
@@ -105,15 +94,13 @@ fn event(decided_millis: i64) -> Event {
         }),
         similarity_score: Some(0.875),
         method: vec!["face".to_string()],
-        liveness: None,
-        quality: None,
         frames: 3,
-        track: None,
-        reason: None,
-        schedule: None,
-        image: None,
-        by: None,
-        conditions: Vec::new(),
+        ..Event::new(
+            EventType::Match,
+            format!("event {decided_millis}"),
+            "boot",
+            UtcTime::from_millis(decided_millis),
+        )
     }
 }
 
