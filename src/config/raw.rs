@@ -95,6 +95,8 @@ pub struct RawConfig {
 pub struct RawDevice {
     /// Name for people; default `Front door`.
     pub name: String,
+    /// Whether the local network is told of the device (multicast DNS); default `true`.
+    pub announce: bool,
 }
 
 /// `[http]`
@@ -223,7 +225,7 @@ pub struct RawLog {
 
 impl Default for RawDevice {
     fn default() -> Self {
-        Self { name: "Front door".into() }
+        Self { name: "Front door".into(), announce: true }
     }
 }
 

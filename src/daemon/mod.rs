@@ -4,6 +4,7 @@
 //! what is merely away (camera, broker, models) is reported and waited for.
 
 pub mod assembly;
+pub mod claim;
 pub mod door;
 pub mod journal;
 pub mod metered;
@@ -12,7 +13,7 @@ pub mod snapshot;
 pub mod status;
 pub mod supervise;
 
-use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -94,7 +95,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
         runtime.block_on(Server::bind(&config.http, &config.store.dir, Arc::clone(&metrics)))?;
     announce_server(&server);
     // Only now: a key that is shown by a start that then fails would be spent.
-    announce_first_key(&assembly.roster)?;
+    claim::hand_over(config, &server, &assembly.roster)?;
 
     let (stopper, stop) = shutdown::channel();
     let serving = runtime.spawn(server.run(Arc::clone(&assembly.service), stop.clone()));
@@ -107,7 +108,8 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let surroundings = Started { mqtt: mqtt.as_ref(), device: &device, commands: &commands };
     let watching = start_watching(config, &assembly, opened, &surroundings, &stop)?;
-    let scrubbing = runtime.spawn(scrub(Arc::clone(&assembly.roster), stop.clone()));
+    let (roster, dir) = (Arc::clone(&assembly.roster), config.store.dir.clone());
+    let scrubbing = runtime.spawn(scrub(roster, dir, stop.clone()));
     let alive = Arc::clone(&device);
     let is_alive = move || alive.is_alive();
     runtime.spawn(supervise::watchdog(pool(&assembly).cloned(), is_alive, stop.clone()));
@@ -175,21 +177,6 @@ fn announce_models(assembly: &Assembly) {
                       or go back to that model";
         warn!(references = stale, remedy, "references_of_another_model");
     }
-}
-
-/// The first start makes a key and shows it once: on standard error, not as a log record.
-fn announce_first_key(roster: &Roster) -> anyhow::Result<()> {
-    if let Some((record, key)) = roster.ensure_admin_key()? {
-        info!(key_id = record.id, "admin_key_made");
-        let _ = writeln!(
-            std::io::stderr(),
-            "\nAdmin API key, shown this once and kept by nothing of facelatch:\n\n    {key}\n\n\
-             Make keys for your clients with `facelatch key add`, and revoke this one with \
-             `facelatch key revoke {}`.\n",
-            record.id
-        );
-    }
-    Ok(())
 }
 
 fn announce_server(server: &Server) {
@@ -398,8 +385,9 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<Joi
         .with_context(|| format!("the thread `{name}` cannot start"))
 }
 
-/// Removes what was deleted from the file, soon after the deletion and off its way.
-async fn scrub(roster: Arc<Roster>, mut stop: StopSignal) {
+/// Removes what was deleted from the file, and the claim file whose key was revoked, soon after the
+/// deletion and off its way.
+async fn scrub(roster: Arc<Roster>, store_dir: PathBuf, mut stop: StopSignal) {
     loop {
         tokio::select! {
             () = stop.wait() => return,
@@ -408,8 +396,12 @@ async fn scrub(roster: Arc<Roster>, mut stop: StopSignal) {
         if !roster.scrub_owed() {
             continue;
         }
-        let own = Arc::clone(&roster);
-        match tokio::task::spawn_blocking(move || own.scrub()).await {
+        let (own, dir) = (Arc::clone(&roster), store_dir.clone());
+        let work = move || {
+            claim::forget_revoked(&dir, &own);
+            own.scrub()
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(Ok(report)) => tracing::debug!(?report, "store_scrubbed"),
             Ok(Err(error)) => warn!(%error, "store_scrub_failed"),
             Err(error) => error!(%error, "store_scrub_failed"),
