@@ -114,6 +114,7 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["telemetry/logging"]),
     ("tracing_journald", &["telemetry/logging"]),
     ("rcgen", &["web/tls"]),
+    ("mdns_sd", &["daemon/announce"]),
     ("if_addrs", &["daemon/claim"]),
     ("anyhow", &["main", "cli", "daemon", "eval"]),
 ];

@@ -3,6 +3,7 @@
 //! [`run`] is the list. Everything that can be refused is refused before the first socket opens;
 //! what is merely away (camera, broker, models) is reported and waited for.
 
+pub mod announce;
 pub mod assembly;
 pub mod claim;
 pub mod door;
@@ -98,6 +99,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     claim::hand_over(config, &server, &assembly.roster)?;
 
     let (stopper, stop) = shutdown::channel();
+    let announcing = announce::start(config, &server, &stop);
     let serving = runtime.spawn(server.run(Arc::clone(&assembly.service), stop.clone()));
     // The bus stops last: what the others say on their way out is still delivered.
     let (bus_stopper, bus_stop) = shutdown::channel();
@@ -107,7 +109,8 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
         device.set_mqtt(mqtt.clone());
     }
     let surroundings = Started { mqtt: mqtt.as_ref(), device: &device, commands: &commands };
-    let watching = start_watching(config, &assembly, opened, &surroundings, &stop)?;
+    let mut watching = start_watching(config, &assembly, opened, &surroundings, &stop)?;
+    watching.extend(announcing);
     let (roster, dir) = (Arc::clone(&assembly.roster), config.store.dir.clone());
     let scrubbing = runtime.spawn(scrub(roster, dir, stop.clone()));
     let alive = Arc::clone(&device);

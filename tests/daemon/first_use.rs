@@ -1,11 +1,13 @@
 //! A device without a screen: what `facelatch init` and the first start leave behind, who may read
-//! it, where the first key shows up and where it does not.
+//! it, where the first key shows up and where it does not, and how the device is found.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -230,4 +232,76 @@ fn root_prepares_the_store_for_its_owner() {
     }
     let again = init(&home, &[]).with(0).stdout;
     assert!(again.contains("is there") && !again.contains(&claimed_key(&home)), "{again}");
+}
+
+/// Whether there is a network, and a datagram that is sent to the group of multicast DNS comes back.
+fn multicast_works() -> std::io::Result<()> {
+    let interfaces = if_addrs::get_if_addrs()?;
+    if interfaces.iter().all(|interface| interface.is_loopback() || interface.ip().is_ipv6()) {
+        return Err(std::io::Error::other("it has no IPv4 address but loopback's"));
+    }
+    let group = Ipv4Addr::new(224, 0, 0, 251);
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.send_to(b"x", (group, socket.local_addr()?.port()))?;
+    socket.recv(&mut [0; 1]).map(drop)
+}
+
+#[test]
+fn devices_of_the_network_are_found_also_two_of_one_name_and_never_a_private_one() {
+    let test = "devices_of_the_network_are_found";
+    if let Err(error) = multicast_works() {
+        eprintln!("SKIPPED {test}: this machine has no multicast: {error}");
+        return;
+    }
+    // Others may test on the same network.
+    let name = format!("Door {}", ulid::Ulid::generate());
+    let reachable = || {
+        let home = Home::with(Setting { tls: true, ..Setting::default() });
+        let text = fs::read_to_string(home.configuration()).unwrap();
+        let text = text.replace("127.0.0.1:0", "0.0.0.0:0");
+        let text = format!("{text}[device]\nname = \"{name}\"\n");
+        fs::write(home.configuration(), text).unwrap();
+        home
+    };
+    let private = format!("[device]\nname = \"{name} private\"\n");
+    let homes =
+        [reachable(), reachable(), Home::with(Setting { more: private, ..Setting::default() })];
+    let daemons: Vec<Process> =
+        homes.iter().map(|home| Process::start(home.command(&["run"]))).collect();
+    let listening = |daemon: &Process| -> Value {
+        let line = daemon.wait_for("an address", |line| message(line).ends_with("_listening"));
+        serde_json::from_str(&line).unwrap()
+    };
+    let shown: Vec<Value> = daemons.iter().map(listening).collect();
+    let list = || -> Vec<Value> {
+        let found = homes[0].run(&["discover", "--json", "--seconds", "2"]).json();
+        let own = |device: &Value| device["name"].as_str().unwrap().starts_with(&name);
+        found.as_array().unwrap().iter().filter(|device| own(device)).cloned().collect()
+    };
+    let port = |shown: &Value| -> u16 {
+        shown["address"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap()
+    };
+    // While the second one looks for a free name, either may be missing.
+    let found = wait_until("both devices", || {
+        let found = list();
+        let listed = |shown| found.iter().any(|device| device["port"] == port(shown));
+        (found.len() == 2 && shown[..2].iter().all(listed)).then_some(found)
+    });
+    for shown in &shown[..2] {
+        let device = found.iter().find(|device| device["port"] == port(shown)).unwrap();
+        assert_eq!(device["fingerprint"], shown["fingerprint"]);
+        assert_eq!(device["name"], Value::String(name.clone()));
+        let id = device["id"].as_str().unwrap();
+        assert_eq!(device["host"], format!("facelatch-{id}.local"));
+        let url = device["url"].as_str().unwrap();
+        assert!(url.starts_with("https://") && !url.contains("127.0.0.1"), "{url}");
+    }
+    for mut daemon in daemons {
+        let (code, _) = daemon.terminate();
+        assert_eq!(code, Some(0), "{:?}", daemon.lines());
+    }
+    let gone = wait_until("the goodbye", || Some(list()).filter(Vec::is_empty));
+    assert!(gone.is_empty());
 }
