@@ -474,6 +474,8 @@ mod tests {
             ("[door]\nunlock_s = 0", "door.unlock_s"),
             ("[door]\nunlock_s = 31", "door.max_energised_s"),
             ("[door]\nwiegand = \"37\"", "door.wiegand"),
+            ("[door]\nled = \"on\"", "door.led"),
+            ("[door]\nbuzzer = \"low\"\nbuzzer_line = 17", "door"),
             ("[door]\ncameras = [\"back\"]", "door.cameras"),
             ("[door]\nschedule = \"nights\"", "door.schedule"),
             ("[door]\nrex = \"unlock\"\nrex_line = 17", "door"),

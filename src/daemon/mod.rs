@@ -257,6 +257,7 @@ fn start_watching(
         commands.set(&house);
         device.set_door(&house);
         threads.push(thread);
+        threads.extend(door::lights::start(&house, stop));
         door = Some(house);
     }
     let asked_for = config.mqtt.as_ref().is_some_and(|mqtt| mqtt.last_image);
