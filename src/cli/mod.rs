@@ -5,6 +5,7 @@
 //! send: to the daemon's local socket while it runs, else to the service within this process.
 
 pub mod api;
+pub mod backup;
 pub mod bench;
 pub mod camera;
 pub mod check;
@@ -21,6 +22,7 @@ pub mod pad;
 pub mod person;
 pub mod quiet;
 pub mod search;
+pub mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -84,6 +86,12 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Search a collection for the faces in picture files
     Search(search::SearchArgs),
+    /// Copy the store into a file, sealed and without its key, with the daemon running or not
+    Backup(backup::BackupArgs),
+    /// Put a backup in the place of the store; the daemon must not run
+    Restore(backup::RestoreArgs),
+    /// Say what the store is; do what is due every day
+    Store(store::StoreArgs),
 }
 
 /// Parses the command line, does what it says, and answers the exit code.
@@ -129,6 +137,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Mqtt(args) => mqtt::run(&args, &config),
         Command::Bench(args) => bench::run(&args, &config),
         Command::Search(args) => search::run(&args, &config),
+        Command::Backup(args) => backup::back_up(args, &config),
+        Command::Restore(args) => backup::restore(&args, &config),
+        Command::Store(args) => store::run(&args, &config),
     }
 }
 

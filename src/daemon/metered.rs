@@ -1,11 +1,16 @@
 //! A store that is measured: how long commits take and how often the store fails, for `/metrics`.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::access::event::Event;
+use crate::clock::UtcTime;
 use crate::gallery::names::{CollectionName, PersonId};
-use crate::store::{Change, Contents, EventBounds, ScrubReport, Setting, Store, StoreError};
+use crate::store::{
+    Archive, Change, Contents, EventBounds, Exported, ScrubReport, Setting, Statistics, Store,
+    StoreError,
+};
 use crate::telemetry::Metrics;
 
 /// Hands everything on to a store and counts.
@@ -73,6 +78,16 @@ impl<S: Store> Store for MeteredStore<S> {
 
     fn scrub(&self) -> Result<ScrubReport, StoreError> {
         self.counted(self.store.scrub())
+    }
+}
+
+impl<S: Archive> Archive for MeteredStore<S> {
+    fn statistics(&self) -> Result<Statistics, StoreError> {
+        self.counted(self.store.statistics())
+    }
+
+    fn export(&self, now: UtcTime, out: &mut dyn Write) -> Result<Exported, StoreError> {
+        self.counted(self.store.export(now, out))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod pipeline;
 pub mod snapshot;
 pub mod status;
 pub mod supervise;
+pub mod upkeep;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -59,9 +60,6 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 const WATCHING_STOP_MAX: Duration = Duration::from_millis(2000);
 /// The relay is released within this time of a stop: two turns of its keeper.
 const RELEASE_TIME: Duration = Duration::from_millis(100);
-/// Pause between looks at deletions whose records are still in the file. The file is rewritten as
-/// a whole, so on an SD card a burst of deletions must share one rewriting.
-const SCRUB_PERIOD: Duration = Duration::from_secs(60);
 
 /// Runs until a signal; answers the exit code.
 pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
@@ -107,7 +105,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let surroundings = Started { mqtt: mqtt.as_ref(), device: &device, commands: &commands };
     let watching = start_watching(config, &assembly, opened, &surroundings, &stop)?;
-    let scrubbing = runtime.spawn(scrub(Arc::clone(&assembly.roster), stop.clone()));
+    let keeping = runtime.spawn(upkeep::run(Arc::clone(&assembly.caretaker), stop.clone()));
     let alive = Arc::clone(&device);
     let is_alive = move || alive.is_alive();
     runtime.spawn(supervise::watchdog(pool(&assembly).cloned(), is_alive, stop.clone()));
@@ -130,7 +128,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
         let _ = tokio::time::timeout(WATCHING_STOP_MAX, joined).await;
         bus_stopper.stop();
         let _ = serving.await;
-        let _ = scrubbing.await;
+        let _ = keeping.await;
         if let Some(delivering) = delivering {
             let _ = delivering.await;
         }
@@ -396,25 +394,6 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<Joi
         .name(name.to_string())
         .spawn(work)
         .with_context(|| format!("the thread `{name}` cannot start"))
-}
-
-/// Removes what was deleted from the file, soon after the deletion and off its way.
-async fn scrub(roster: Arc<Roster>, mut stop: StopSignal) {
-    loop {
-        tokio::select! {
-            () = stop.wait() => return,
-            () = tokio::time::sleep(SCRUB_PERIOD) => {}
-        }
-        if !roster.scrub_owed() {
-            continue;
-        }
-        let own = Arc::clone(&roster);
-        match tokio::task::spawn_blocking(move || own.scrub()).await {
-            Ok(Ok(report)) => tracing::debug!(?report, "store_scrubbed"),
-            Ok(Err(error)) => warn!(%error, "store_scrub_failed"),
-            Err(error) => error!(%error, "store_scrub_failed"),
-        }
-    }
 }
 
 #[cfg(test)]

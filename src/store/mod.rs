@@ -3,17 +3,22 @@
 //!
 //! `database` implements it with redb and sealed records (`vault`, `schema`, `keyfile`); `memory`
 //! keeps everything in memory and fails on demand, for tests of whatever stands on a store.
+//! `archive` is the form of a backup, `backup` its files, `retention` how long things stay.
 //!
 //! Terms: a *commit* is durable when the call returns; a *scrub* removes what deletions left behind
 //! in the file, see [`Store::scrub`].
 
+pub mod archive;
+pub mod backup;
 pub mod database;
 pub mod feed;
 pub mod keyfile;
 pub mod memory;
+pub mod retention;
 pub mod schema;
 pub mod vault;
 
+use std::io::Write;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -158,6 +163,52 @@ pub struct ScrubReport {
     pub bytes_after: u64,
 }
 
+/// What the store is, and how much there is of everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Bytes of the database file.
+    pub file_bytes: u64,
+    /// Version of the form of its records.
+    pub schema_version: u32,
+    /// Version of the program that last opened it; empty before programs wrote it down.
+    pub program: String,
+    /// Schema version that the file had before it was last migrated; `None`: it never was.
+    pub migrated_from: Option<u32>,
+    /// Collections.
+    pub collections: u64,
+    /// People of all collections.
+    pub persons: u64,
+    /// Stored pictures.
+    pub images: u64,
+    /// API keys.
+    pub keys: u64,
+    /// Events in the log.
+    pub events: u64,
+    /// Whether deleted records still have to be removed from the file.
+    pub scrub_owed: bool,
+}
+
+/// What went into a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// Bytes.
+    pub bytes: u64,
+    /// Records of all kinds.
+    pub records: u64,
+    /// Schema version of the records.
+    pub schema_version: u32,
+}
+
+/// What a store on a medium can do besides: say what it is, and hand out a copy of itself.
+pub trait Archive: Send + Sync {
+    /// What it is, and how much there is of everything.
+    fn statistics(&self) -> Result<Statistics, StoreError>;
+    /// Writes the live records, sealed as they are, in the form of `archive`: one moment of the
+    /// store, whatever is changed meanwhile. The key is not among them. A failure of `out` is
+    /// [`StoreError::Backup`].
+    fn export(&self, now: UtcTime, out: &mut dyn Write) -> Result<Exported, StoreError>;
+}
+
 /// Why the store cannot serve.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -186,14 +237,28 @@ pub enum StoreError {
     },
     /// Written by a newer version.
     #[error(
-        "the store has schema version {found} and this program understands up to {supported}; \
-         install a newer version"
+        "the store has schema version {found}, written by facelatch {written_by}, and this \
+         program, facelatch {}, understands up to {supported}; install the newer version again, \
+         or restore a backup from before the update: facelatch restore FILE",
+        env!("CARGO_PKG_VERSION")
     )]
     TooNew {
         /// In the file.
         found: u32,
         /// Of this program.
         supported: u32,
+        /// Version of the program that last wrote it, or a word for one that did not say.
+        written_by: String,
+    },
+    /// A backup cannot be made or used. The store has not been changed.
+    #[error("the backup {file} cannot be {what}: {reason}; the store has not been changed")]
+    Backup {
+        /// Its file.
+        file: String,
+        /// `made` or `restored`.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
     },
     /// The file or a record is damaged.
     #[error("the store is damaged: {reason}. Keep a copy of the file and restore a backup")]

@@ -53,7 +53,9 @@ pub type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// What is not sealed: version, key check, counters.
 pub const META: TableDefinition<'static, &'static str, &'static [u8]> =
-    TableDefinition::new("meta");
+    TableDefinition::new(META_NAME);
+/// Name of that table.
+pub const META_NAME: &str = "meta";
 /// Collections.
 pub const COLLECTIONS: SealedTable = SealedTable("collections");
 /// People.
@@ -81,6 +83,10 @@ pub const META_SCRUB_OWED: &str = "scrub_owed";
 pub const META_EVENT_NEWEST: &str = "event_newest";
 /// `meta`: events that were dropped, `u64`.
 pub const META_EVENTS_DROPPED: &str = "events_dropped";
+/// `meta`: version of the program that last opened the file, text.
+pub const META_PROGRAM: &str = "program";
+/// `meta`: schema version before the last migration, `u32`; absent if there was none.
+pub const META_MIGRATED_FROM: &str = "migrated_from";
 /// Mode of the door, and whether faces open it.
 pub const META_SETTING_DOOR: &str = "setting_door";
 /// How far the broker has acknowledged.

@@ -58,16 +58,22 @@ pub fn authorise(
     if caller == Caller::LocalSocket {
         return Ok(Holder::LocalSocket);
     }
-    let Access::AnyOf(accepted) = access else { return Ok(Holder::Anyone) };
+    let accepted = match access {
+        Access::AnyOf(accepted) => Some(accepted),
+        Access::LocalSocket => None,
+        Access::Open | Access::Metrics => return Ok(Holder::Anyone),
+    };
     let presented = headers.get(KEY_HEADER).filter(|value| !value.is_empty());
     let presented = presented.ok_or_else(|| ApiError::new(ErrorCode::ApiKeyNotPresent))?;
     let record = presented.to_str().ok().and_then(|key| roster.authenticate(key));
     let record = record.ok_or_else(|| ApiError::new(ErrorCode::ApiKeyNotValid))?;
-    let suffices = |scope: &Scope| *scope == Scope::Admin || accepted.contains(scope);
-    if record.scopes.iter().any(suffices) {
-        Ok(Holder::Key(Arc::new(record)))
-    } else {
-        Err(ApiError::new(ErrorCode::Forbidden))
+    let suffices = |accepted: &[Scope]| {
+        let one = |scope: &Scope| *scope == Scope::Admin || accepted.contains(scope);
+        record.scopes.iter().any(one)
+    };
+    match accepted {
+        Some(accepted) if suffices(accepted) => Ok(Holder::Key(Arc::new(record))),
+        _ => Err(ApiError::new(ErrorCode::Forbidden)),
     }
 }
 

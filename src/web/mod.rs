@@ -42,3 +42,4 @@ pub mod stream;
 pub mod system;
 pub mod threshold;
 pub mod tls;
+pub mod upkeep;

@@ -18,6 +18,9 @@ pub enum Path {
     Compare,
     Liveness,
     Keys,
+    Store,
+    Backup,
+    Maintenance,
     Events,
     EventStream,
     Event,
@@ -36,7 +39,7 @@ pub enum Path {
 
 impl Path {
     /// Every path.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::Collection,
         Self::Collections,
         Self::Person,
@@ -46,6 +49,9 @@ impl Path {
         Self::Compare,
         Self::Liveness,
         Self::Keys,
+        Self::Store,
+        Self::Backup,
+        Self::Maintenance,
         Self::Events,
         Self::EventStream,
         Self::Event,
@@ -103,6 +109,9 @@ impl Path {
             Self::Compare => "/compare",
             Self::Liveness => "/liveness",
             Self::Keys => "/keys",
+            Self::Store => "/store",
+            Self::Backup => "/backup",
+            Self::Maintenance => "/maintenance",
             Self::Events => "/events",
             Self::EventStream => "/events/stream",
             Self::Event => "/events/{id}",
@@ -139,6 +148,9 @@ pub enum Endpoint {
     ListKeys,
     AddKey,
     RevokeKey,
+    StoreInfo,
+    BackUp,
+    Maintain,
     ListEvents,
     StreamEvents,
     ReadEvent,
@@ -159,6 +171,8 @@ pub enum Access {
     AnyOf(&'static [Scope]),
     /// What the configuration says of `/metrics`.
     Metrics,
+    /// The device's own socket: no key opens it.
+    LocalSocket,
 }
 
 /// One row of the table of routes.
@@ -183,7 +197,7 @@ const ADMIN: Access = Access::AnyOf(&[Scope::Admin]);
 /// Every route. A search key learns which collections there are, but reads people only as results
 /// of a search.
 #[rustfmt::skip]
-pub static ROUTES: [Route; 28] = [
+pub static ROUTES: [Route; 31] = [
     route(Path::Collection, Method::POST, Endpoint::CreateCollection, ENROL),
     route(Path::Collection, Method::DELETE, Endpoint::DeleteCollection, ENROL),
     route(Path::Collection, Method::GET, Endpoint::ReadCollection, SEARCH_OR_ENROL),
@@ -200,6 +214,9 @@ pub static ROUTES: [Route; 28] = [
     route(Path::Keys, Method::GET, Endpoint::ListKeys, ADMIN),
     route(Path::Keys, Method::POST, Endpoint::AddKey, ADMIN),
     route(Path::Keys, Method::DELETE, Endpoint::RevokeKey, ADMIN),
+    route(Path::Store, Method::GET, Endpoint::StoreInfo, Access::LocalSocket),
+    route(Path::Backup, Method::POST, Endpoint::BackUp, Access::LocalSocket),
+    route(Path::Maintenance, Method::POST, Endpoint::Maintain, Access::LocalSocket),
     route(Path::Events, Method::GET, Endpoint::ListEvents, EVENTS),
     route(Path::EventStream, Method::GET, Endpoint::StreamEvents, EVENTS),
     route(Path::Event, Method::GET, Endpoint::ReadEvent, EVENTS),
@@ -253,6 +270,10 @@ mod tests {
             ("/compare", Some(Path::Compare)),
             ("/liveness", Some(Path::Liveness)),
             ("/keys", Some(Path::Keys)),
+            ("/store", Some(Path::Store)),
+            ("/backup", Some(Path::Backup)),
+            ("/backup/x", None),
+            ("/maintenance", Some(Path::Maintenance)),
             ("/events", Some(Path::Events)),
             ("/events/stream", Some(Path::EventStream)),
             ("//events/01JDC4", Some(Path::Event)),

@@ -47,6 +47,8 @@ use crate::web::server::Caller;
 use crate::web::stream;
 use crate::web::stream::Pace;
 use crate::web::system;
+use crate::web::upkeep;
+use crate::web::upkeep::Upkeep;
 
 /// What answers with recognition.
 #[derive(Clone)]
@@ -144,6 +146,8 @@ pub struct ServiceOptions {
     pub status: Arc<dyn Status>,
     /// What `/events` shows.
     pub events: EventLog,
+    /// Who looks after the store; `None` for one that is only in memory.
+    pub upkeep: Option<Arc<dyn Upkeep>>,
     /// Times of the streams of events.
     pub stream_pace: Pace,
 }
@@ -254,6 +258,9 @@ impl Service {
             Endpoint::ListKeys => keys::list(self),
             Endpoint::AddKey => keys::add(self, &request).await,
             Endpoint::RevokeKey => keys::revoke(self, &request).await,
+            Endpoint::StoreInfo => upkeep::info(self).await,
+            Endpoint::BackUp => upkeep::back_up(self, &request).await,
+            Endpoint::Maintain => upkeep::maintain(self, &request).await,
             Endpoint::Health => system::health(),
             Endpoint::Ready => system::ready(self),
             Endpoint::Metrics => Ok(system::metrics(self)),

@@ -1,4 +1,8 @@
 //! From an older schema version to the present one.
+//!
+//! The file as it was is kept first, whole, beside the new one: whoever has to go back to the older
+//! program puts it back in its place. It holds what is deleted later, so it does not stay for ever
+//! (`store::backup`).
 
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
@@ -10,6 +14,7 @@ use crate::store::vault::Place;
 impl Database {
     /// Runs the steps that are missing, each in one durable transaction.
     pub(super) fn migrate(&self) -> Result<(), StoreError> {
+        let mut is_kept = false;
         loop {
             let version = self.with_live(|database| {
                 let tx = database.begin_read().map_err(refused)?;
@@ -22,9 +27,20 @@ impl Database {
             let step = step.ok_or_else(|| StoreError::Corrupt {
                 reason: format!("its schema version is {version}, which never existed"),
             })?;
+            if !is_kept {
+                self.keep_older(version)?;
+                is_kept = true;
+            }
             self.write(|tx| self.run(tx, step))?;
             tracing::info!(from = step.from, to = step.from + 1, "store_migrated");
         }
+    }
+
+    /// Keeps the file as the older program would find it: closed well, and not by a crash.
+    fn keep_older(&self, version: u32) -> Result<(), StoreError> {
+        let _writing = self.writing();
+        self.replace_live(None);
+        self.medium.keep_copy(&format!("schema-{version}.bak")).map_err(refused)
     }
 
     /// Every record is opened as the old version and sealed as the new one, which is part of what
@@ -48,6 +64,8 @@ impl Database {
         }
         let mut meta = tx.open_table(META).map_err(refused)?;
         meta::write_key_check(&mut meta, &self.vault, step.from + 1)?;
+        meta::set_migrated_from(&mut meta, step.from)?;
+        meta::set_program(&mut meta)?;
         drop(meta);
         // The old form may have held what the new one is meant to be without.
         meta::owe_scrub(tx)
