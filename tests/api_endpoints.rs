@@ -647,7 +647,7 @@ fn a_scope_opens_its_endpoints_and_no_others() {
         }
         ("GET", Path::Collection | Path::Collections) => vec![Search, Enrol],
         (_, Path::Collection | Path::Person | Path::Persons) => vec![Enrol],
-        (_, Path::Keys) => vec![],
+        (_, Path::Keys | Path::Audit) => vec![],
         (
             _,
             Path::Metrics | Path::Events | Path::Event | Path::EventExplain | Path::EventStream,

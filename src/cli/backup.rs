@@ -17,9 +17,10 @@ use crate::cli::client::LocalClient;
 use crate::cli::output::{UnavailableError, UsageError, json as print_json, line};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::store::Archive;
+use crate::roster::audit::LOCAL;
 use crate::store::backup;
 use crate::store::database::Database;
+use crate::store::{Archive, AuditAct, AuditEntry, AuditLog};
 
 /// Most backups that can be asked for.
 const KEEP_MAX: i64 = 1000;
@@ -157,7 +158,17 @@ pub fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Result<ExitCode> 
     let restored = Database::restore(&config.store, &args.file, SystemClock.utc())?;
     // What the daemon would do at its start, an older schema's migration for example: better now,
     // where somebody reads what comes of it.
-    let statistics = Database::open(&config.store)?.statistics()?;
+    let store = Database::open(&config.store)?;
+    let statistics = store.statistics()?;
+    // Into the log of the device, which the restore has left in place.
+    store.append_audit(&[AuditEntry {
+        seq: 0,
+        time: SystemClock.utc(),
+        by: LOCAL.to_string(),
+        act: AuditAct::Restore,
+        subject: format!("as of {}", restored.created),
+        times: 1,
+    }])?;
     let kept = restored.kept_as.map(|name| config.store.dir.join(name).display().to_string());
     let answer = json!({
         "file": args.file.display().to_string(),

@@ -5,6 +5,7 @@
 //! send: to the daemon's local socket while it runs, else to the service within this process.
 
 pub mod api;
+pub mod audit;
 pub mod backup;
 pub mod bench;
 pub mod camera;
@@ -92,6 +93,8 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Say what the store is; do what is due every day
     Store(store::StoreArgs),
+    /// Say who did what: administrative acts, exports and searches, by key
+    Audit(audit::AuditArgs),
 }
 
 /// Parses the command line, does what it says, and answers the exit code.
@@ -140,6 +143,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => backup::back_up(args, &config),
         Command::Restore(args) => backup::restore(&args, &config),
         Command::Store(args) => store::run(&args, &config),
+        Command::Audit(args) => audit::run(&args, &config),
     }
 }
 

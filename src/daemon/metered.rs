@@ -8,8 +8,8 @@ use crate::access::event::Event;
 use crate::clock::UtcTime;
 use crate::gallery::names::{CollectionName, PersonId};
 use crate::store::{
-    Archive, Change, Contents, EventBounds, Exported, ScrubReport, Setting, Statistics, Store,
-    StoreError,
+    Archive, AuditEntry, AuditLog, Change, Contents, EventBounds, Exported, ScrubReport, Setting,
+    Statistics, Store, StoreError,
 };
 use crate::telemetry::Metrics;
 
@@ -36,6 +36,20 @@ impl<S> MeteredStore<S> {
             self.metrics.store_commit(start.elapsed());
         }
         self.counted(result)
+    }
+}
+
+impl<S: AuditLog> AuditLog for MeteredStore<S> {
+    fn append_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.timed(|store| store.append_audit(entries))
+    }
+
+    fn audit(&self, after_seq: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        self.counted(self.store.audit(after_seq, limit))
+    }
+
+    fn audit_bounds(&self) -> Result<EventBounds, StoreError> {
+        self.counted(self.store.audit_bounds())
     }
 }
 

@@ -25,8 +25,10 @@ use crate::config::StoreConfig;
 use crate::config::retention::RetentionConfig;
 use crate::roster::Roster;
 use crate::roster::RosterError;
+use crate::roster::audit::RETENTION;
 use crate::shutdown::StopSignal;
 use crate::store::Archive;
+use crate::store::AuditAct;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::backup;
@@ -120,6 +122,8 @@ impl Caretaker {
         }
         let mut deleted = 0;
         for person in retention::inactive(&*self.parts.store, enrolled, age_max, now)? {
+            let subject = format!("{}/{}", person.collection, person.id);
+            roster.audit().before(RETENTION, AuditAct::DeletePerson, &subject)?;
             match roster.delete_person(&person.collection, &person.id) {
                 Ok(_) => deleted += 1,
                 Err(RosterError::Store(error)) => return Err(error),
@@ -215,16 +219,17 @@ impl Upkeep for Caretaker {
     }
 }
 
-/// Until the stop: removes what was deleted from the file, soon after the deletion and off its way,
-/// and once a day what is too old. The daily command does the latter as well; a device without that
+/// Until the stop: writes down what was searched, removes what was deleted from the file, soon after
+/// the deletion and off its way, and once a day what is too old. The daily command does the latter as well; a device without that
 /// command keeps its promises, too.
 pub async fn run(caretaker: Arc<Caretaker>, mut stop: StopSignal) {
     let mut pruned: Option<Moment> = None;
     loop {
         tokio::select! {
-            () = stop.wait() => return,
+            () = stop.wait() => return write_counted(&caretaker).await,
             () = tokio::time::sleep(SCRUB_PERIOD) => {}
         }
+        write_counted(&caretaker).await;
         let now = caretaker.parts.clock.now();
         if pruned.is_none_or(|last| now.since(last) >= RETENTION_PERIOD) {
             pruned = Some(now);
@@ -248,6 +253,16 @@ pub async fn run(caretaker: Arc<Caretaker>, mut stop: StopSignal) {
             Ok(Err(error)) => warn!(%error, "store_scrub_failed"),
             Err(error) => error!(%error, "store_scrub_failed"),
         }
+    }
+}
+
+/// What was searched since the last time goes to the audit log.
+async fn write_counted(caretaker: &Caretaker) {
+    let roster = Arc::clone(&caretaker.parts.roster);
+    match tokio::task::spawn_blocking(move || roster.audit().flush()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "audit_not_written"),
+        Err(error) => error!(%error, "audit_not_written"),
     }
 }
 

@@ -298,7 +298,7 @@ mod tests {
     fn the_oldest_go_and_files_of_others_stay() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("mine.backup"), "").unwrap();
-        let newest = (0..5).map(|day| put(dir.path(), day)).last().unwrap();
+        let newest = (0..5).map(|day| put(dir.path(), day)).collect::<Vec<_>>().remove(4);
         let removed = rotate(dir.path(), 3, &newest, at(4)).unwrap();
         assert_eq!((removed.len(), days(dir.path())), (2, vec![2, 3, 4]));
         assert!(rotate(dir.path(), 3, &newest, at(4)).unwrap().is_empty());

@@ -21,6 +21,7 @@
 //! into other sectors. It may write sectors in any order, tear a write that was not synchronised,
 //! fail, and be full.
 
+mod audit;
 mod changes;
 mod events;
 mod export;

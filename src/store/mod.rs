@@ -274,8 +274,115 @@ pub enum StoreError {
     },
 }
 
+/// What somebody did, or asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "&'static str")]
+#[allow(missing_docs, reason = "the words say what each is")]
+pub enum AuditAct {
+    CreateCollection,
+    DeleteCollection,
+    Enrol,
+    DeletePerson,
+    AddKey,
+    RevokeKey,
+    BackUp,
+    Restore,
+    Maintain,
+    /// A page of people with their pictures.
+    Export,
+    /// One person, or a page of people without pictures.
+    ReadPeople,
+    Search,
+    Compare,
+    /// Written by a later program.
+    Other,
+}
+
+impl AuditAct {
+    const ALL: [Self; 14] = [
+        Self::CreateCollection,
+        Self::DeleteCollection,
+        Self::Enrol,
+        Self::DeletePerson,
+        Self::AddKey,
+        Self::RevokeKey,
+        Self::BackUp,
+        Self::Restore,
+        Self::Maintain,
+        Self::Export,
+        Self::ReadPeople,
+        Self::Search,
+        Self::Compare,
+        Self::Other,
+    ];
+
+    /// The word for it, in the log and in answers.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::CreateCollection => "create_collection",
+            Self::DeleteCollection => "delete_collection",
+            Self::Enrol => "enrol",
+            Self::DeletePerson => "delete_person",
+            Self::AddKey => "add_key",
+            Self::RevokeKey => "revoke_key",
+            Self::BackUp => "back_up",
+            Self::Restore => "restore",
+            Self::Maintain => "maintain",
+            Self::Export => "export",
+            Self::ReadPeople => "read_people",
+            Self::Search => "search",
+            Self::Compare => "compare",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl From<AuditAct> for &'static str {
+    fn from(act: AuditAct) -> Self {
+        act.word()
+    }
+}
+
+impl From<String> for AuditAct {
+    fn from(word: String) -> Self {
+        Self::ALL.into_iter().find(|act| act.word() == word).unwrap_or(Self::Other)
+    }
+}
+
+/// One line of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Its number, given by the log.
+    pub seq: u64,
+    /// When it was asked for; of several that were counted together, the first.
+    pub time: UtcTime,
+    /// Id of a key; `local` for the device's own socket, `device` and `retention` for itself.
+    pub by: String,
+    /// What.
+    pub act: AuditAct,
+    /// To what or whom; empty where that says nothing.
+    pub subject: String,
+    /// How many times since the entry before.
+    pub times: u32,
+}
+
+/// Most entries of the audit log; the oldest go first. At some 200 bytes each they are 4 MB, and a
+/// backup, a maintenance and forty searches' minutes a day fill them in more than a year. Few in
+/// tests, so that they see the oldest go.
+pub const AUDIT_ENTRIES_MAX: u64 = if cfg!(test) { 50 } else { 20_000 };
+
+/// The audit log of a store.
+pub trait AuditLog: Send + Sync {
+    /// Appends entries durably, in one transaction; gives them their numbers, whatever they hold.
+    fn append_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError>;
+    /// Entries with a number above `after_seq`, oldest first, at most `limit`.
+    fn audit(&self, after_seq: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+    /// The range of the audit log, and how many entries were dropped.
+    fn audit_bounds(&self) -> Result<EventBounds, StoreError>;
+}
+
 /// Durable storage. Every method blocks; never call one on a network task.
-pub trait Store: Send + Sync {
+pub trait Store: AuditLog {
     /// Everything but pictures and events.
     fn load(&self) -> Result<Contents, StoreError>;
     /// Makes one change durable before it returns; on an error nothing has changed.

@@ -10,6 +10,7 @@ use hyper::HeaderMap;
 
 use crate::config::MetricsAccess;
 use crate::roster::Roster;
+use crate::roster::audit::LOCAL;
 use crate::store::{KeyRecord, Scope};
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::path::Access;
@@ -36,6 +37,15 @@ impl Holder {
             Self::Anyone => false,
             Self::LocalSocket => true,
             Self::Key(record) => record.scopes.contains(&Scope::Admin),
+        }
+    }
+
+    /// How the audit log calls them.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Anyone => "anyone",
+            Self::LocalSocket => LOCAL,
+            Self::Key(record) => &record.id,
         }
     }
 

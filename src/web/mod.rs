@@ -8,6 +8,7 @@
 //! show.
 
 pub mod answers;
+pub mod audit;
 pub mod auth;
 pub mod base64_image;
 pub mod body;

@@ -19,6 +19,7 @@ use utoipa::openapi::{
     RefOr, Required, ResponseBuilder, ResponsesBuilder,
 };
 
+use crate::web::audit;
 use crate::web::auth::KEY_HEADER;
 use crate::web::error::ErrorBody;
 use crate::web::explain::ExplainAnswer;
@@ -214,6 +215,7 @@ fn with_answers(builder: ComponentsBuilder) -> ComponentsBuilder {
     let builder = with::<answers::KeyAnswer>(builder);
     let builder = with::<answers::EventsAnswer>(builder);
     let builder = with::<ExplainAnswer>(builder);
+    let builder = with::<audit::AuditAnswer>(builder);
     let builder = with::<upkeep::StoreAnswer>(builder);
     let builder = with::<upkeep::BackupAnswer>(builder);
     let builder = with::<upkeep::MaintenanceAnswer>(builder);

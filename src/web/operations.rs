@@ -83,6 +83,10 @@ static EVENTS: [Field; 2] = [
     optional("after_seq", "Only events with a greater number; 0 when absent.", Type::Integer),
     optional("limit", "Most events to list; 100 when absent, at most 1000.", Type::Integer),
 ];
+static AUDIT: [Field; 2] = [
+    optional("after_seq", "Only entries with a greater number; 0 when absent.", Type::Integer),
+    optional("limit", "Most entries to list; 100 when absent, at most 1000.", Type::Integer),
+];
 static BACKUP: [Field; 1] = [optional(
     "keep",
     "Remove the oldest backups until so many are left, 1 to 1000; none when absent.",
@@ -125,7 +129,9 @@ pub fn describe(route: &Route) -> Description {
         | Endpoint::Compare
         | Endpoint::CheckLiveness => recognition(route.endpoint),
         Endpoint::ListKeys | Endpoint::AddKey | Endpoint::RevokeKey => key(route.endpoint),
-        Endpoint::StoreInfo | Endpoint::BackUp | Endpoint::Maintain => store(route.endpoint),
+        Endpoint::ListAudit | Endpoint::StoreInfo | Endpoint::BackUp | Endpoint::Maintain => {
+            store(route.endpoint)
+        }
         Endpoint::ListEvents
         | Endpoint::StreamEvents
         | Endpoint::ReadEvent
@@ -363,6 +369,14 @@ fn store(endpoint: Endpoint) -> Description {
     use ErrorCode::{DatabaseError, UnprocessableContent};
     let base = |id, summary| Description { extension: true, ..plain(id, "Store", summary) };
     match endpoint {
+        Endpoint::ListAudit => Description {
+            text: "Oldest first. Administrative acts and exports are on the medium before they are \
+                   done; searches and reads are counted and written about once a minute.",
+            query: &AUDIT,
+            answer: Answer::Object("AuditAnswer"),
+            errors: vec![UnprocessableContent, DatabaseError],
+            ..base("listAudit", "Who did what")
+        },
         Endpoint::StoreInfo => Description {
             answer: Answer::Object("StoreAnswer"),
             errors: vec![DatabaseError],

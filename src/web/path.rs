@@ -18,6 +18,7 @@ pub enum Path {
     Compare,
     Liveness,
     Keys,
+    Audit,
     Store,
     Backup,
     Maintenance,
@@ -39,7 +40,7 @@ pub enum Path {
 
 impl Path {
     /// Every path.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Collection,
         Self::Collections,
         Self::Person,
@@ -49,6 +50,7 @@ impl Path {
         Self::Compare,
         Self::Liveness,
         Self::Keys,
+        Self::Audit,
         Self::Store,
         Self::Backup,
         Self::Maintenance,
@@ -109,6 +111,7 @@ impl Path {
             Self::Compare => "/compare",
             Self::Liveness => "/liveness",
             Self::Keys => "/keys",
+            Self::Audit => "/audit",
             Self::Store => "/store",
             Self::Backup => "/backup",
             Self::Maintenance => "/maintenance",
@@ -148,6 +151,7 @@ pub enum Endpoint {
     ListKeys,
     AddKey,
     RevokeKey,
+    ListAudit,
     StoreInfo,
     BackUp,
     Maintain,
@@ -197,7 +201,7 @@ const ADMIN: Access = Access::AnyOf(&[Scope::Admin]);
 /// Every route. A search key learns which collections there are, but reads people only as results
 /// of a search.
 #[rustfmt::skip]
-pub static ROUTES: [Route; 31] = [
+pub static ROUTES: [Route; 32] = [
     route(Path::Collection, Method::POST, Endpoint::CreateCollection, ENROL),
     route(Path::Collection, Method::DELETE, Endpoint::DeleteCollection, ENROL),
     route(Path::Collection, Method::GET, Endpoint::ReadCollection, SEARCH_OR_ENROL),
@@ -214,6 +218,7 @@ pub static ROUTES: [Route; 31] = [
     route(Path::Keys, Method::GET, Endpoint::ListKeys, ADMIN),
     route(Path::Keys, Method::POST, Endpoint::AddKey, ADMIN),
     route(Path::Keys, Method::DELETE, Endpoint::RevokeKey, ADMIN),
+    route(Path::Audit, Method::GET, Endpoint::ListAudit, ADMIN),
     route(Path::Store, Method::GET, Endpoint::StoreInfo, Access::LocalSocket),
     route(Path::Backup, Method::POST, Endpoint::BackUp, Access::LocalSocket),
     route(Path::Maintenance, Method::POST, Endpoint::Maintain, Access::LocalSocket),
@@ -270,6 +275,7 @@ mod tests {
             ("/compare", Some(Path::Compare)),
             ("/liveness", Some(Path::Liveness)),
             ("/keys", Some(Path::Keys)),
+            ("/audit", Some(Path::Audit)),
             ("/store", Some(Path::Store)),
             ("/backup", Some(Path::Backup)),
             ("/backup/x", None),

@@ -11,6 +11,7 @@ use tokio::task;
 use utoipa::ToSchema;
 
 use crate::clock::UtcTime;
+use crate::store::AuditAct;
 use crate::store::StoreError;
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::reply;
@@ -127,6 +128,7 @@ pub async fn back_up(service: &Service, request: &Admitted) -> Result<Response<B
     if keep.is_some_and(|keep| !(1..=KEEP_MAX).contains(&keep)) {
         return Err(ApiError::invalid("keep", "expected a whole number from 1 to 1000"));
     }
+    service.audit(request, AuditAct::BackUp, "").await?;
     let keep = keep.map(|keep| keep as usize);
     reply::ok(&work(service, move |upkeep| upkeep.back_up(keep)).await?)
 }
@@ -135,6 +137,7 @@ pub async fn back_up(service: &Service, request: &Admitted) -> Result<Response<B
 pub async fn maintain(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
     let backup =
         if request.query.flag("no_backup")? { DailyBackup::LeftOut } else { DailyBackup::Made };
+    service.audit(request, AuditAct::Maintain, "").await?;
     reply::ok(&work(service, move |upkeep| upkeep.maintain(backup)).await?)
 }
 

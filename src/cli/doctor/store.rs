@@ -58,26 +58,25 @@ fn people(api: &mut Api) -> anyhow::Result<People> {
 
 fn judged(info: &Value, people: &People, daemon_runs: bool, now: UtcTime) -> Check {
     let all = people.values().sum::<usize>();
-    let mut detail = format!(
-        "{} collections, {all} people; schema {}, last opened by facelatch {}",
+    let migrated = info["migrated_from"].as_u64();
+    let migrated = migrated.map(|from| format!(", migrated from schema {from}"));
+    let runs = if daemon_runs { " (the daemon runs)" } else { "" };
+    let detail = format!(
+        "{} collections, {all} people; schema {}, last opened by facelatch {}{}{runs}",
         people.len(),
         info["schema_version"],
         info["program"].as_str().filter(|program| !program.is_empty()).unwrap_or("(unknown)"),
+        migrated.unwrap_or_default(),
     );
-    if let Some(from) = info["migrated_from"].as_u64() {
-        detail.push_str(&format!(", migrated from schema {from}"));
-    }
-    if daemon_runs {
-        detail.push_str(" (the daemon runs)");
-    }
     let last = info["last_backup"]["created"].as_str();
     let last = last.and_then(|text| UtcTime::try_from(text.to_string()).ok());
     let age = last.map(|last| (now.as_millis() - last.as_millis()).max(0) / 86_400_000);
-    match age {
-        Some(0) => detail.push_str("; backed up within a day"),
-        Some(days) => detail.push_str(&format!("; last backup {days} days ago")),
-        None => detail.push_str("; no backup"),
-    }
+    let backup = match age {
+        Some(0) => "backed up within a day".to_string(),
+        Some(days) => format!("last backup {days} days ago"),
+        None => "no backup".to_string(),
+    };
+    let detail = format!("{detail}; {backup}");
     let is_fresh = last.is_some_and(|last| last >= now.minus(BACKUP_AGE_MAX));
     if all == 0 || is_fresh {
         return Check::ok("store", detail);

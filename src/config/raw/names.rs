@@ -132,8 +132,8 @@ mod tests {
 
     #[test]
     fn a_refusal_speaks_of_few_keys() {
-        let text: String = (0..50).map(|n| format!("listen{n} = 1\n")).collect();
-        let hint = hint(&format!("[http]\n{text}"), &example(), RENAMED);
+        let keys: Vec<String> = (0..50).map(|n| format!("listen{n} = 1")).collect();
+        let hint = hint(&format!("[http]\n{}", keys.join("\n")), &example(), RENAMED);
         assert_eq!(hint.lines().filter(|line| !line.is_empty()).count(), HINTS_MAX);
     }
 }

@@ -14,7 +14,7 @@ use crate::store::vault::Place;
 impl Database {
     /// Runs the steps that are missing, each in one durable transaction.
     pub(super) fn migrate(&self) -> Result<(), StoreError> {
-        let mut is_kept = false;
+        let mut began_at = None;
         loop {
             let version = self.with_live(|database| {
                 let tx = database.begin_read().map_err(refused)?;
@@ -27,11 +27,11 @@ impl Database {
             let step = step.ok_or_else(|| StoreError::Corrupt {
                 reason: format!("its schema version is {version}, which never existed"),
             })?;
-            if !is_kept {
+            if began_at.is_none() {
                 self.keep_older(version)?;
-                is_kept = true;
             }
-            self.write(|tx| self.run(tx, step))?;
+            let began_at = *began_at.get_or_insert(version);
+            self.write(|tx| self.run(tx, step, began_at))?;
             tracing::info!(from = step.from, to = step.from + 1, "store_migrated");
         }
     }
@@ -45,7 +45,12 @@ impl Database {
 
     /// Every record is opened as the old version and sealed as the new one, which is part of what
     /// it is sealed with.
-    fn run(&self, tx: &WriteTransaction, step: &Migration) -> Result<(), StoreError> {
+    fn run(
+        &self,
+        tx: &WriteTransaction,
+        step: &Migration,
+        began_at: u32,
+    ) -> Result<(), StoreError> {
         for table in SEALED_TABLES {
             let mut records = tx.open_table(table.definition()).map_err(refused)?;
             let mut next = records.first().map_err(refused)?.map(|(key, _)| key.value().to_vec());
@@ -64,7 +69,7 @@ impl Database {
         }
         let mut meta = tx.open_table(META).map_err(refused)?;
         meta::write_key_check(&mut meta, &self.vault, step.from + 1)?;
-        meta::set_migrated_from(&mut meta, step.from)?;
+        meta::set_migrated_from(&mut meta, began_at)?;
         meta::set_program(&mut meta)?;
         drop(meta);
         // The old form may have held what the new one is meant to be without.

@@ -8,7 +8,8 @@
 //! A restored store is older than the device it comes back to. What must not run backwards is
 //! therefore taken over from the database that is replaced, where it can still be read with the same
 //! key: the number of the newest event (a number is never given twice, or readers of the log would
-//! miss the next events), what the broker has acknowledged, and the mode of the door.
+//! miss the next events), what the broker has acknowledged, the mode of the door, and the audit log,
+//! which nobody shall get rid of by restoring a backup.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
@@ -25,8 +26,8 @@ use crate::store::database::medium::{DATABASE_FILE_NAME, Directory, Medium};
 use crate::store::database::{Database, Schema, builder, damaged, durable, guarded, meta, refused};
 use crate::store::keyfile::KeySource;
 use crate::store::schema::{
-    self, META, META_EVENT_NEWEST, META_EVENTS_DROPPED, META_SETTING_DOOR, META_SETTING_OUTBOX,
-    SEALED_TABLES, SealedTable,
+    self, AUDIT, META, META_AUDIT_DROPPED, META_AUDIT_NEWEST, META_EVENT_NEWEST,
+    META_EVENTS_DROPPED, META_SETTING_DOOR, META_SETTING_OUTBOX, SEALED_TABLES, SealedTable,
 };
 use crate::store::vault::{MasterKey, Place, Vault};
 
@@ -59,8 +60,14 @@ pub(super) struct Restorer<'a> {
 #[derive(Default)]
 struct Carried {
     event_newest: u64,
+    /// Entries of `meta` that replace those of the backup.
     settings: Vec<(&'static str, Vec<u8>)>,
+    /// The audit log, if its records are sealed for the same schema version.
+    audit: Option<Vec<SealedEntry>>,
 }
+
+/// Key and value of a record.
+type SealedEntry = (Vec<u8>, Vec<u8>);
 
 impl Database {
     /// Puts a backup in the place of the store of a directory, which nobody may have open. The
@@ -141,7 +148,7 @@ impl Restorer<'_> {
             return Err(unusable(self.backup_name, &reason));
         }
         // Only now: a backup that is refused leaves the live database unopened.
-        let carried = self.carried()?;
+        let carried = self.carried(head.schema_version)?;
         let tx = durable(&fresh)?;
         carried.lay_over(&tx)?;
         tx.commit().map_err(refused)?;
@@ -176,7 +183,7 @@ impl Restorer<'_> {
 
     /// What the live database knows, if it is sound and was sealed with the same key. A medium that
     /// cannot be read now is an error: another attempt may find more.
-    fn carried(&self) -> Result<Carried, StoreError> {
+    fn carried(&self, of_version: u32) -> Result<Carried, StoreError> {
         let read = guarded(|| {
             if self.medium.bytes().map_err(refused)?.unwrap_or_default() == 0 {
                 return Ok(Carried::default());
@@ -189,18 +196,37 @@ impl Restorer<'_> {
             if !meta::is_right_key(&meta, self.vault, version)? {
                 return Ok(Carried::default());
             }
+            let mut names = vec![META_SETTING_DOOR, META_SETTING_OUTBOX];
+            let mut audit = None;
+            if version == of_version {
+                names.extend([META_AUDIT_NEWEST, META_AUDIT_DROPPED]);
+                audit = Some(entries(&tx.open_table(AUDIT.definition()).map_err(refused)?)?);
+            }
             let mut settings = Vec::new();
-            for name in [META_SETTING_DOOR, META_SETTING_OUTBOX] {
+            for name in names {
                 let value = meta.get(name).map_err(refused)?.map(|value| value.value().to_vec());
                 settings.extend(value.map(|value| (name, value)));
             }
-            Ok(Carried { event_newest: meta::counter(&meta, META_EVENT_NEWEST)?, settings })
+            let event_newest = meta::counter(&meta, META_EVENT_NEWEST)?;
+            Ok(Carried { event_newest, settings, audit })
         });
         match read {
             Err(error @ StoreError::Io { .. }) => Err(error),
             read => Ok(read.unwrap_or_default()),
         }
     }
+}
+
+/// Everything of a table, sealed as it is.
+fn entries(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Vec<SealedEntry>, StoreError> {
+    let mut found = Vec::new();
+    for entry in table.iter().map_err(refused)? {
+        let (key, sealed) = entry.map_err(refused)?;
+        found.push((key.value().to_vec(), sealed.value().to_vec()));
+    }
+    Ok(found)
 }
 
 enum ReadError {
@@ -248,6 +274,12 @@ impl Carried {
         }
         for (name, value) in &self.settings {
             meta.insert(*name, value.as_slice()).map_err(refused)?;
+        }
+        let Some(entries) = &self.audit else { return Ok(()) };
+        let mut audit = tx.open_table(AUDIT.definition()).map_err(refused)?;
+        audit.retain(|_, _| false).map_err(refused)?;
+        for (key, sealed) in entries {
+            audit.insert(key.as_slice(), sealed.as_slice()).map_err(refused)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The store on real files: first start, keys, deletion, events, damage.
 
+mod audit;
 mod backups;
 mod damage;
 mod disk;

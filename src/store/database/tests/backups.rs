@@ -14,7 +14,9 @@ use crate::store::database::tests::{
 };
 use crate::store::keyfile::KEY_FILE_NAME;
 use crate::store::vault::{MasterKey, Vault};
-use crate::store::{Archive, Change, ImageChange, Setting, Store, StoreError};
+use crate::store::{
+    Archive, AuditAct, AuditEntry, AuditLog, Change, ImageChange, Setting, Store, StoreError,
+};
 
 const NOW: UtcTime = UtcTime::from_millis(1_700_000_000_000);
 /// Failures are tried at every operation up to this one, which is beyond any restore here.
@@ -212,6 +214,36 @@ fn the_numbers_of_events_and_the_door_do_not_run_backwards() {
     assert_eq!(store.append_event(&event(9)).unwrap(), 9, "no number is given twice");
     assert_eq!(seqs(&store), [1, 2, 3, 9]);
     assert_eq!(store.event("event 2").unwrap(), None, "no id of an event");
+}
+
+/// Otherwise whoever may restore could wipe out what they did.
+#[test]
+fn a_restore_does_not_turn_the_audit_log_back() {
+    let entry = |subject: &str| AuditEntry {
+        seq: 0,
+        time: NOW,
+        by: "k1".to_string(),
+        act: AuditAct::DeletePerson,
+        subject: subject.to_string(),
+        times: 1,
+    };
+    let (disk, other) = (Disk::default(), Disk::default());
+    let store = filled(&disk);
+    store.append_audit(&[entry("before")]).unwrap();
+    let backup = exported(&store);
+    store.append_audit(&[entry("after")]).unwrap();
+    drop(store);
+    restore(&disk, &backup).unwrap();
+    restore(&other, &backup).unwrap();
+    let subjects = |disk: &Disk| -> Vec<String> {
+        let entries = disk.open_store(10).unwrap().audit(0, 9).unwrap();
+        entries.into_iter().map(|entry| entry.subject).collect()
+    };
+    assert_eq!(subjects(&disk), ["before", "after"]);
+    assert_eq!(subjects(&other), ["before"], "a new device begins with that of the old one");
+    let store = disk.open_store(10).unwrap();
+    store.append_audit(&[entry("next")]).unwrap();
+    assert_eq!(store.audit_bounds().unwrap().newest_seq, 3);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::store::database::tests::{
     PRESENT, create, event, id, key_record, name, person, picture, put,
 };
 use crate::store::database::{Database, Schema};
-use crate::store::schema::{Migration, PERSONS, RecordError, SCHEMA_VERSION};
+use crate::store::schema::{AUDIT, Migration, PERSONS, RecordError, SCHEMA_VERSION};
 use crate::store::vault::MasterKey;
 use crate::store::{Archive, Change, ImageChange, Store, StoreError};
 
@@ -85,8 +85,14 @@ fn the_file_of_version_1_is_kept_and_opens_again_with_the_program_of_then() {
     old.append_event(&event(1)).unwrap();
     let contents = old.load().unwrap();
     drop(old);
-
     let state = dir.path().join("state");
+    // A program of then did not know the audit log.
+    let raw = redb::Database::open(state.join(DATABASE_FILE_NAME)).unwrap();
+    let tx = raw.begin_write().unwrap();
+    tx.delete_table(AUDIT.definition()).unwrap();
+    tx.commit().unwrap();
+    drop(raw);
+
     let kept = state.join(format!("{DATABASE_FILE_NAME}.schema-1.bak"));
     let new = open_as(dir.path(), PRESENT).unwrap();
     assert_eq!(new.statistics().unwrap().migrated_from, Some(1));
@@ -99,7 +105,8 @@ fn the_file_of_version_1_is_kept_and_opens_again_with_the_program_of_then() {
     assert!(bytes == std::fs::read(&kept).unwrap(), "only a migration keeps a file");
 
     let refused = open_as(dir.path(), V1).err().unwrap().to_string();
-    for words in ["schema version 2", "up to 1", env!("CARGO_PKG_VERSION"), "facelatch restore"] {
+    let version = format!("schema version {SCHEMA_VERSION}");
+    for words in [&version, "up to 1", env!("CARGO_PKG_VERSION"), "facelatch restore"] {
         assert!(refused.contains(words), "{words}: {refused}");
     }
     std::fs::rename(&kept, state.join(DATABASE_FILE_NAME)).unwrap();
