@@ -269,3 +269,127 @@ async fn write_counted(caretaker: &Caretaker) {
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::access::event::{Event, EventPerson, EventType};
+    use crate::clock::SimulatedClock;
+    use crate::face::template::Template;
+    use crate::gallery::names::{CollectionName, PersonId};
+    use crate::gallery::person::{EmbeddingModelId, FaceStorageType, Person, Reference};
+    use crate::store::{AuditLog, Change, ImageChange};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const BEGIN: UtcTime = UtcTime::from_millis(1_800_000_000_000);
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        store: Arc<Database>,
+        clock: Arc<SimulatedClock>,
+        roster: Arc<Roster>,
+        caretaker: Caretaker,
+    }
+
+    fn person(id: &str) -> Arc<Person> {
+        let template = Template::from_embedding(&[1.0, 0.0]).unwrap();
+        let model = EmbeddingModelId("m".to_string());
+        Arc::new(Person {
+            id: PersonId::new(id).unwrap(),
+            name: String::new(),
+            metadata: BTreeMap::new(),
+            storage: FaceStorageType::NoStorage,
+            references: vec![Reference { template, model }],
+            eye_ratio: None,
+            created: BEGIN,
+            updated: BEGIN,
+        })
+    }
+
+    /// A store with `ada` and `bob`, enrolled at the beginning.
+    fn bench(inactive: Option<Duration>) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let config = StoreConfig { dir: state.clone(), key_file: None, events_max: 1000 };
+        let store = Arc::new(Database::open(&config).unwrap());
+        let staff = CollectionName::new("staff").unwrap();
+        store.commit(&Change::CreateCollection { name: staff.clone() }).unwrap();
+        let persons = ["ada", "bob"].map(|id| (person(id), ImageChange::Keep)).into();
+        store.commit(&Change::PutPersons { collection: staff, persons }).unwrap();
+        let clock = Arc::new(SimulatedClock::new(BEGIN));
+        let as_clock: Arc<dyn Clock> = Arc::<SimulatedClock>::clone(&clock);
+        let as_store: Arc<dyn Store> = Arc::<Database>::clone(&store);
+        let model = EmbeddingModelId("m".to_string());
+        let roster = Roster::open(Arc::clone(&as_store), Arc::clone(&as_clock), model, 2).unwrap();
+        let roster = Arc::new(roster);
+        let parts = CaretakerParts {
+            archive: Arc::<Database>::clone(&store),
+            store: as_store,
+            roster: Arc::clone(&roster),
+            retention: RetentionConfig { events: Some(90 * DAY), inactive, backups_keep: 3 },
+            dir: state,
+            clock: as_clock,
+        };
+        let caretaker = Caretaker::new(parts, &config);
+        Bench { dir, store, clock, roster, caretaker }
+    }
+
+    fn sees(bench: &Bench, id: &str) {
+        let person =
+            EventPerson { id: id.to_string(), name: String::new(), metadata: BTreeMap::new() };
+        let event = Event {
+            person: Some(person),
+            collection: Some("staff".to_string()),
+            ..Event::new(EventType::Match, String::new(), "boot", bench.clock.utc())
+        };
+        bench.store.append_event(&event).unwrap();
+    }
+
+    fn people(bench: &Bench) -> usize {
+        bench.roster.collections()[0].1
+    }
+
+    /// P5, day by day: events and people go on their last day, backups make room, and what left the
+    /// store is in no file a week of maintenance later.
+    #[test]
+    fn a_hundred_days_of_maintenance_keep_what_is_configured() {
+        let bench = bench(Some(60 * DAY));
+        sees(&bench, "bob");
+        for day in 0..100_u32 {
+            sees(&bench, "ada");
+            let done = bench.caretaker.maintain(DailyBackup::Made).unwrap();
+            assert_eq!(done.persons_deleted, usize::from(day == 61), "day {day}");
+            assert_eq!(people(&bench), if day < 61 { 2 } else { 1 }, "day {day}");
+            let info = bench.caretaker.info().unwrap();
+            assert_eq!(info.backups, 3.min(day as usize + 1));
+            assert_eq!(info.last_backup.unwrap().created, bench.clock.utc());
+            assert!(!info.scrub_owed, "day {day}");
+            assert!(info.oldest_event.unwrap() >= bench.clock.utc().minus(90 * DAY));
+            bench.clock.advance(DAY);
+        }
+        let log = bench.store.audit(0, 999).unwrap();
+        let rows: Vec<_> = log.iter().map(|e| (e.by.as_str(), e.act, e.subject.as_str())).collect();
+        assert_eq!(rows, [(RETENTION, AuditAct::DeletePerson, "staff/bob")]);
+    }
+
+    #[test]
+    fn nobody_is_deleted_unless_it_is_configured() {
+        let bench = bench(None);
+        bench.clock.advance(1000 * DAY);
+        sees(&bench, "ada");
+        bench.caretaker.maintain(DailyBackup::LeftOut).unwrap();
+        assert_eq!(people(&bench), 2);
+        assert_eq!(bench.caretaker.info().unwrap().backups, 0);
+    }
+
+    #[test]
+    fn a_backup_that_cannot_be_made_is_named_and_the_rest_is_done() {
+        let bench = bench(None);
+        std::fs::write(bench.dir.path().join("state/backup"), "a file is in the way").unwrap();
+        let error = bench.caretaker.maintain(DailyBackup::Made).unwrap_err().to_string();
+        assert!(error.contains("state/backup") && error.contains("cannot be made"), "{error}");
+        bench.caretaker.maintain(DailyBackup::LeftOut).unwrap();
+    }
+}
