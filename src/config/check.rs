@@ -2,6 +2,7 @@
 //!
 //! Nothing is opened here; whether a file or a device exists is `facelatch doctor`'s question.
 
+mod board;
 mod door;
 
 use std::collections::HashSet;
@@ -65,6 +66,7 @@ impl Checker<'_> {
             cameras,
             liveness: LivenessConfig { required: raw.liveness.required },
             mqtt: self.mqtt(&raw.mqtt)?,
+            board: self.board(&raw.board)?,
             log: self.log(raw.log)?,
         })
     }

@@ -4,12 +4,14 @@
 //! [`Config`] of it; a file that cannot be meant is refused with file, key and reason before
 //! anything is opened.
 
+pub mod board;
 pub mod check;
 pub mod door;
 pub mod raw;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use crate::config::board::BoardConfig;
 use crate::config::door::DoorConfig;
 use crate::face::comparison::Score;
 use crate::gallery::names::CollectionName;
@@ -33,6 +35,8 @@ pub struct Config {
     pub mqtt: Option<MqttConfig>,
     /// The door.
     pub door: DoorConfig,
+    /// The board.
+    pub board: BoardConfig,
     /// Logs.
     pub log: LogConfig,
 }

@@ -5,6 +5,7 @@
 //! `true`, `[640, 480]`), else as text. `docs/ref/config.md` lists every key; a test compares it
 //! with the defaults below.
 
+pub mod board;
 pub mod door;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::config::raw::board::RawBoard;
 use crate::config::raw::door::RawDoor;
 use crate::config::raw::door::RawSchedule;
 use crate::config::{Config, check};
@@ -85,6 +87,8 @@ pub struct RawConfig {
     pub door: RawDoor,
     /// `[[schedule]]`, at most 64
     pub schedule: Vec<RawSchedule>,
+    /// `[board]`
+    pub board: RawBoard,
     /// `[log]`
     pub log: RawLog,
 }
@@ -479,6 +483,8 @@ mod tests {
             ("[[schedule]]\nweekly = [\"monday 8-18\"]", "schedule[0].weekly"),
             ("[[schedule]]\nname = \"always\"", "schedule[0].name"),
             ("[[camera]]\nfalse_accept_per_attempt = 0.5", "camera[0].false_accept_per_attempt"),
+            ("[board]\nprofile = \"toaster\"", "board.profile"),
+            ("[board]\ntemperature_max_c = 20", "board.temperature_max_c"),
             ("[log]\nformat = \"xml\"", "log.format"),
             ("[device]\nname = \"\"", "device.name"),
         ];

@@ -4,6 +4,7 @@
 //! what is merely away (camera, broker, models) is reported and waited for.
 
 pub mod assembly;
+pub mod board;
 pub mod door;
 pub mod journal;
 pub mod metered;
@@ -23,6 +24,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
+use crate::board::FrameLimit;
 use crate::bus::commands::CommandRules;
 use crate::bus::discovery::Features;
 use crate::bus::mqtt::{self, ClientOptions, MqttHandle};
@@ -271,12 +273,18 @@ fn start_watching(
     }
     let asked_for = config.mqtt.as_ref().is_some_and(|mqtt| mqtt.last_image);
     let pictures = asked_for.then(|| Arc::clone(&bus));
+    let (watch, limit) = board::watch(config, Arc::clone(&clock));
+    let looks = watch.status();
+    device.set_board(Arc::clone(&looks));
+    let own_stop = stop.clone();
+    threads.push(spawn("board", move || watch.run(&own_stop))?);
     let shared = Shared {
         device: Arc::clone(device),
         journal: journal.clone(),
         door,
         clock: Arc::clone(&clock),
         boot,
+        limit,
         pictures,
     };
     let statuses = start_cameras(config, assembly, &shared, stop, &mut threads)?;
@@ -285,6 +293,7 @@ fn start_watching(
         cameras: statuses,
         journal: journal.status(),
         door: Box::new(move || door.as_ref().map(|door| door.shown())),
+        board: Box::new(move || Some(looks.state())),
         roster: Arc::clone(&assembly.roster),
         store: Arc::clone(&assembly.store),
         other_problems: other_problems(device, &assembly.recognition),
@@ -312,6 +321,7 @@ struct Shared {
     door: Option<Arc<Door>>,
     clock: Arc<dyn Clock>,
     boot: Arc<str>,
+    limit: Arc<FrameLimit>,
     pictures: Option<Arc<dyn Bus>>,
 }
 
@@ -343,6 +353,7 @@ fn start_cameras(
                 clock: Arc::clone(&shared.clock),
                 boot: Arc::clone(&shared.boot),
                 door: door.map(|door| door as Arc<dyn DoorGate>),
+                limit: Arc::clone(&shared.limit),
                 pictures: shared.pictures.clone(),
             });
             statuses.push(pipeline.status());
