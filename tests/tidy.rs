@@ -31,6 +31,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "bus/outbox",
             "door/strike",
             "door/card",
+            "door/indicator",
             "picture",
         ],
     ),
@@ -57,6 +58,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "door/recorded",
             "door/reopening",
             "door/select",
+            "door/signalling",
             "door/wiegand",
             "inference/onnx",
             "inference/entries",
@@ -118,6 +120,8 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["telemetry/logging"]),
     ("tracing_journald", &["telemetry/logging"]),
     ("rcgen", &["web/tls"]),
+    ("mdns_sd", &["daemon/announce"]),
+    ("if_addrs", &["daemon/claim"]),
     ("anyhow", &["main", "cli", "daemon", "eval"]),
 ];
 

@@ -5,6 +5,7 @@
 //! crash or an update left to be done; a store that is not there yet is not made.
 
 mod board;
+mod claim;
 mod identity;
 
 use std::fs;
@@ -108,6 +109,7 @@ pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     checks.push(permissions(&config.store.dir));
     let (store, daemon_runs, people) = store(config);
     checks.push(store);
+    checks.extend(claim::check(config));
     checks.extend(pack.into_iter().flat_map(|pack| {
         identity::checks(&config.cameras, &pack.embedding, &people, args.visits_per_day)
     }));

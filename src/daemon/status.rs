@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::board::watch::BoardStatus;
+use crate::bus::BoardState;
 use crate::bus::commands::Refusal;
 use crate::bus::mqtt::{MqttHandle, MqttStatus};
 use crate::camera::newest::{CameraCounters, CameraState, NewestFrame};
@@ -95,6 +96,11 @@ impl Device {
         let _ = self.door.set(Arc::downgrade(door));
     }
 
+    /// How the board is; `None` before anybody watches it.
+    pub fn board(&self) -> Option<BoardState> {
+        self.board.get().map(|board| board.state())
+    }
+
     /// Whether the door's keeper answers and every frame loop runs.
     pub fn is_alive(&self) -> bool {
         let door = self.door.get().and_then(Weak::upgrade);
@@ -167,7 +173,7 @@ impl Device {
     }
 
     fn add_board(&self) {
-        let Some(board) = self.board.get().map(|board| board.state()) else { return };
+        let Some(board) = self.board() else { return };
         self.metrics.board(board.temperature_c, board.fps_limit);
         for (flag, state) in [
             (BoardFlag::Throttled, board.throttled),

@@ -52,7 +52,8 @@ mod tests {
                 .replacen("\"WIRED\"", "\"nc\"", 1)
                 .replacen("\"WIRED\"", "\"unlock\"", 1)
                 .replacen("\"WIRED\"", "\"nc\"", 1)
-                .replacen("\"WIRED\"", "\"no\"", 1);
+                .replacen("\"WIRED\"", "\"no\"", 1)
+                .replace("\"WIRED\"", "\"high\"");
             let raw = raw::read(&name, &wired, std::iter::empty()).unwrap();
             let wiring = check::config(&name, raw).unwrap().door.wiring;
             assert!(wiring.contact.is_some() && wiring.bell.is_some(), "{name}");
