@@ -14,6 +14,7 @@
 //! direction of the imports.
 
 pub mod access;
+pub mod board;
 pub mod bus;
 pub mod camera;
 pub mod cli;

@@ -61,6 +61,7 @@ fn birth_contract_and_state_come_first_and_a_stop_says_offline() {
             gallery: GalleryState { collections: 1, persons, templates: persons },
             perf: None,
             last: None,
+            board: None,
             ts: UtcTime::from_millis(0),
         });
         let state: Value =

@@ -21,6 +21,8 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
         &[
             "gallery",
             "access",
+            "board/governor",
+            "board/pace",
             "camera/jpeg",
             "camera/offer",
             "camera/pixels",
@@ -36,7 +38,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
     (
         "port",
         Sideways::Forbidden,
-        &["camera", "inference", "store", "bus", "door", "shutdown", "telemetry"],
+        &["board", "camera", "inference", "store", "bus", "door", "shutdown", "telemetry"],
     ),
     ("config", Sideways::Forbidden, &["config"]),
     // Built on ports alone and used by several parts: the recognition path and the people.
@@ -45,6 +47,8 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
         "part",
         Sideways::Forbidden,
         &[
+            "board/sysfs",
+            "board/watch",
             "camera/v4l2",
             "camera/replay",
             "camera/select",

@@ -80,6 +80,8 @@ pub struct Snapshot {
     pub perf: Option<Perf>,
     /// The last event, without identity.
     pub last: Option<LastEvent>,
+    /// The board; `None`: it was not looked at yet.
+    pub board: Option<BoardState>,
     /// When the snapshot was taken.
     pub ts: UtcTime,
 }
@@ -111,6 +113,21 @@ pub struct Perf {
     pub p50_ms: u64,
     /// 95 of 100 decisions were at least as fast.
     pub p95_ms: u64,
+}
+
+/// The board that all this runs on. What it cannot tell is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct BoardState {
+    /// In its maker's words.
+    pub model: String,
+    /// Of the hottest part of the processor, in degrees Celsius.
+    pub temperature_c: Option<f64>,
+    /// Whether the processor was slowed down within the last minute.
+    pub throttled: Option<bool>,
+    /// Whether the supply's voltage was too low within the last minute.
+    pub under_voltage: Option<bool>,
+    /// How many frames a second are judged at most because of heat; `None`: all.
+    pub fps_limit: Option<u32>,
 }
 
 /// The last event, without identity: a retained message must not tell every later subscriber who

@@ -49,6 +49,7 @@ use crate::bus::commands::CommandRules;
 use crate::bus::commands::Pin;
 use crate::bus::discovery::Features;
 use crate::bus::mqtt::backoff::Backoff;
+use crate::bus::mqtt::durable::Worth;
 use crate::bus::mqtt::explain::Failure;
 use crate::bus::mqtt::explain::explain;
 use crate::bus::mqtt::options::Role;
@@ -67,9 +68,12 @@ const IN_FLIGHT_MAX: u16 = 32;
 /// Requests between us and rumqttc: every event in two packets, each retained topic once, and the
 /// announcement; what finds it full is tried again.
 const REQUESTS_MAX: usize = 128;
-/// Time between two writes of the outbox's cursor: an SD card bears a write every few seconds
-/// while people pass, and after a crash the events of that time arrive twice.
-const CURSOR_WRITE_PAUSE: Duration = Duration::from_secs(5);
+/// Time between two looks at what the store has to be told of, but for the cursor alone.
+const MEMORY_WRITE_PAUSE: Duration = Duration::from_secs(5);
+/// Of those looks, every twelfth minds the outbox's cursor as well: once a minute. While people pass
+/// every event moves it, and at five seconds it cost an SD card as many commits as the events
+/// themselves; after a crash the events of that minute arrive twice.
+const CURSOR_WRITE_LOOKS: u32 = 12;
 
 /// How the connection is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -215,7 +219,7 @@ impl MqttClient {
         writer.spawn(durable::keep(Arc::clone(&self.shared)));
         self.connect_until(&mut stop).await;
         writer.shutdown().await;
-        durable::write(&self.shared).await;
+        durable::write(&self.shared, Worth::Anything).await;
         let waiting = self.shared.queue().outbox.len();
         info!(waiting, "left the broker");
     }

@@ -18,6 +18,7 @@ use crate::access::event::EventDoor;
 use crate::access::event::EventPerson;
 use crate::access::event::EventType;
 use crate::access::event::Reason;
+use crate::bus::BoardState;
 use crate::bus::FaceState;
 use crate::bus::GalleryState;
 use crate::bus::LastEvent;
@@ -286,6 +287,7 @@ pub fn state(snapshot: &Snapshot) -> Vec<u8> {
         gallery: snapshot.gallery,
         perf: snapshot.perf,
         last: snapshot.last.as_ref(),
+        board: snapshot.board.as_ref(),
         ts: snapshot.ts,
     })
 }
@@ -396,6 +398,7 @@ struct StateMessage<'a> {
     gallery: GalleryState,
     perf: Option<Perf>,
     last: Option<&'a LastEvent>,
+    board: Option<&'a BoardState>,
     ts: UtcTime,
 }
 
@@ -577,11 +580,12 @@ mod tests {
             gallery: GalleryState { collections: 1, persons: 2, templates: 3 },
             perf: None,
             last: None,
+            board: None,
             ts: UtcTime::from_millis(0),
         };
         let sw = env!("CARGO_PKG_VERSION");
         let empty = format!(
-            r#"{{"v":1,"seq":7,"door":null,"face":{{"enabled":true,"occupancy":false}},"tamper":null,"problem":null,"sw":"{sw}","gallery":{{"collections":1,"persons":2,"templates":3}},"perf":null,"last":null,"ts":"1970-01-01T00:00:00.000Z"}}"#
+            r#"{{"v":1,"seq":7,"door":null,"face":{{"enabled":true,"occupancy":false}},"tamper":null,"problem":null,"sw":"{sw}","gallery":{{"collections":1,"persons":2,"templates":3}},"perf":null,"last":null,"board":null,"ts":"1970-01-01T00:00:00.000Z"}}"#
         );
         assert_eq!(String::from_utf8(state(&snapshot)).unwrap(), empty);
         snapshot.problem = Some("no camera".into());
@@ -592,8 +596,15 @@ mod tests {
             camera: Some("front".into()),
             t_decision: UtcTime::from_millis(1),
         });
+        snapshot.board = Some(BoardState {
+            model: "Raspberry Pi 4 Model B Rev 1.4".into(),
+            temperature_c: Some(71.5),
+            throttled: Some(false),
+            under_voltage: None,
+            fps_limit: Some(10),
+        });
         let text = String::from_utf8(state(&snapshot)).unwrap();
-        let filled = r#""perf":{"p50_ms":80,"p95_ms":120},"last":{"id":"01","event_type":"match","camera":"front","t_decision":"1970-01-01T00:00:00.001Z"}"#;
+        let filled = r#""perf":{"p50_ms":80,"p95_ms":120},"last":{"id":"01","event_type":"match","camera":"front","t_decision":"1970-01-01T00:00:00.001Z"},"board":{"model":"Raspberry Pi 4 Model B Rev 1.4","temperature_c":71.5,"throttled":false,"under_voltage":null,"fps_limit":10},"ts":"#;
         assert!(text.contains(filled) && text.contains(r#""problem":"no camera""#), "{text}");
     }
 

@@ -4,6 +4,7 @@
 //! While it does not run, the store is opened as the daemon would open it, which finishes what a
 //! crash or an update left to be done; a store that is not there yet is not made.
 
+mod board;
 mod claim;
 mod identity;
 mod store;
@@ -117,6 +118,7 @@ pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     }
     checks.push(broker(config));
     checks.push(door(&config.door, daemon_runs));
+    checks.extend(board::checks(&config.board, Path::new("/")));
     checks.push(clock(SystemClock.utc(), Path::new("/run/systemd/timesync/synchronized").exists()));
     let failed = checks.iter().any(|check| check.state == State::Failed);
     if args.json {

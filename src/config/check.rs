@@ -2,6 +2,7 @@
 //!
 //! Nothing is opened here; whether a file or a device exists is `facelatch doctor`'s question.
 
+mod board;
 mod door;
 mod retention;
 
@@ -67,6 +68,7 @@ impl Checker<'_> {
             liveness: LivenessConfig { required: raw.liveness.required },
             mqtt: self.mqtt(&raw.mqtt)?,
             retention: self.retention(&raw.retention)?,
+            board: self.board(&raw.board)?,
             log: self.log(raw.log)?,
         })
     }

@@ -4,6 +4,7 @@
 //! [`Config`] of it; a file that cannot be meant is refused with file, key and reason before
 //! anything is opened.
 
+pub mod board;
 pub mod check;
 pub mod door;
 pub mod raw;
@@ -11,6 +12,7 @@ pub mod retention;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use crate::config::board::BoardConfig;
 use crate::config::door::DoorConfig;
 use crate::config::retention::RetentionConfig;
 use crate::face::comparison::Score;
@@ -37,6 +39,8 @@ pub struct Config {
     pub door: DoorConfig,
     /// How long things stay.
     pub retention: RetentionConfig,
+    /// The board.
+    pub board: BoardConfig,
     /// Logs.
     pub log: LogConfig,
 }

@@ -5,6 +5,7 @@
 //! `true`, `[640, 480]`), else as text. `docs/ref/config.md` lists every key; a test compares it
 //! with the defaults below.
 
+pub mod board;
 pub mod door;
 mod names;
 pub mod retention;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::config::raw::board::RawBoard;
 use crate::config::raw::door::RawDoor;
 use crate::config::raw::door::RawSchedule;
 use crate::config::raw::retention::RawRetention;
@@ -90,6 +92,8 @@ pub struct RawConfig {
     pub schedule: Vec<RawSchedule>,
     /// `[retention]`
     pub retention: RawRetention,
+    /// `[board]`
+    pub board: RawBoard,
     /// `[log]`
     pub log: RawLog,
 }
@@ -503,6 +507,8 @@ mod tests {
             ("[retention]\nevents_days = 3651", "retention.events_days"),
             ("[retention]\nevents_days = 30\ninactive_days = 31", "retention.inactive_days"),
             ("[retention]\nbackups_keep = 0", "retention.backups_keep"),
+            ("[board]\nprofile = \"toaster\"", "board.profile"),
+            ("[board]\ntemperature_max_c = 20", "board.temperature_max_c"),
             ("[log]\nformat = \"xml\"", "log.format"),
             ("[device]\nname = \"\"", "device.name"),
         ];

@@ -5,6 +5,7 @@
 
 pub mod announce;
 pub mod assembly;
+pub mod board;
 pub mod claim;
 pub mod door;
 pub mod journal;
@@ -25,6 +26,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
+use crate::board::FrameLimit;
 use crate::bus::commands::CommandRules;
 use crate::bus::discovery::Features;
 use crate::bus::mqtt::{self, ClientOptions, MqttHandle};
@@ -257,20 +259,24 @@ fn start_watching(
     }
     let asked_for = config.mqtt.as_ref().is_some_and(|mqtt| mqtt.last_image);
     let pictures = asked_for.then(|| Arc::clone(&bus));
+    let limit = start_board(config, &clock, device, stop, &mut threads)?;
     let shared = Shared {
         device: Arc::clone(device),
         journal: journal.clone(),
         door,
         clock: Arc::clone(&clock),
         boot,
+        limit,
         pictures,
     };
     let statuses = start_cameras(config, assembly, &shared, stop, &mut threads)?;
     let Shared { door, .. } = shared;
+    let looks = Arc::clone(device);
     let sources = SnapshotSources {
         cameras: statuses,
         journal: journal.status(),
         door: Box::new(move || door.as_ref().map(|door| door.shown())),
+        board: Box::new(move || looks.board()),
         roster: Arc::clone(&assembly.roster),
         store: Arc::clone(&assembly.store),
         other_problems: other_problems(device, &assembly.recognition),
@@ -282,6 +288,21 @@ fn start_watching(
     let own_stop = stop.clone();
     threads.push(spawn("snapshot", move || snapshot::run(&sources, &*bus, &own_stop))?);
     Ok(threads)
+}
+
+/// Starts the watch over the board; answers the limit of frames that it sets.
+fn start_board(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    device: &Device,
+    stop: &StopSignal,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> anyhow::Result<Arc<FrameLimit>> {
+    let (watch, limit) = board::watch(config, Arc::clone(clock));
+    device.set_board(watch.status());
+    let own_stop = stop.clone();
+    threads.push(spawn("board", move || watch.run(&own_stop))?);
+    Ok(limit)
 }
 
 /// What runs before anything is watched.
@@ -298,6 +319,7 @@ struct Shared {
     door: Option<Arc<Door>>,
     clock: Arc<dyn Clock>,
     boot: Arc<str>,
+    limit: Arc<FrameLimit>,
     pictures: Option<Arc<dyn Bus>>,
 }
 
@@ -329,6 +351,7 @@ fn start_cameras(
                 clock: Arc::clone(&shared.clock),
                 boot: Arc::clone(&shared.boot),
                 door: door.map(|door| door as Arc<dyn DoorGate>),
+                limit: Arc::clone(&shared.limit),
                 pictures: shared.pictures.clone(),
             });
             statuses.push(pipeline.status());

@@ -2,8 +2,8 @@
 //! event or door.
 //!
 //! One thread per camera takes the newest frame, has it analysed on the recognition pool (the
-//! camera's lane) unless nothing has changed while nobody was there, and decides here what to
-//! report. A recognised person goes to the door, if there is one, which then answers for the event.
+//! camera's lane) unless nothing has changed while nobody was there, or the board is too hot for
+//! every frame, and decides here what to report. A recognised person goes to the door, if there is one, which then answers for the event.
 //! Frames that come meanwhile are lost on purpose: the newest one wins. Events are left to the
 //! [`journal`](mod@crate::daemon::journal): the loop waits for no disk and no broker.
 //!
@@ -33,6 +33,8 @@ use crate::access::event::Event;
 use crate::access::grant::FACE_SEEN_MAX;
 use crate::access::grant::Facts;
 use crate::access::grant::Validity;
+use crate::board::FrameLimit;
+use crate::board::pace::Pace;
 use crate::bus::Bus;
 use crate::camera::Frame;
 use crate::camera::pixels::Layout;
@@ -101,6 +103,8 @@ pub struct PipelineParts {
     pub boot: Arc<str>,
     /// The door behind the camera; `None`: recognition is only reported.
     pub door: Option<Arc<dyn DoorGate>>,
+    /// How many frames a second may be judged now.
+    pub limit: Arc<FrameLimit>,
     /// Where the faces of decisions go as pictures; `None`: nowhere, which is the default.
     pub pictures: Option<Arc<dyn Bus>>,
 }
@@ -144,6 +148,8 @@ pub enum Turn {
     Stale,
     /// Nothing has changed while nobody was there.
     Rested,
+    /// The frame was let go to spare a hot board.
+    Limited,
     /// The frame was judged.
     Judged {
         /// Faces in it, at most [`analysis::FACES_PER_FRAME_MAX`].
@@ -158,6 +164,7 @@ pub struct Pipeline {
     parts: PipelineParts,
     attempts: Attempts,
     presence: Presence,
+    pace: Pace,
     check: LivenessCheck,
     writer: Writer,
     status: Arc<PipelineStatus>,
@@ -192,6 +199,7 @@ impl Pipeline {
         Self {
             attempts: Attempts::new(options),
             presence: Presence::new(),
+            pace: Pace::default(),
             check,
             writer: Writer::new(&parts.camera, Arc::clone(&parts.boot)),
             status,
@@ -213,7 +221,7 @@ impl Pipeline {
                 Ok(Turn::NoFrame) => {
                     stop.sleep(NO_FRAME_PAUSE);
                 }
-                Ok(Turn::Stale) => {}
+                Ok(Turn::Stale | Turn::Limited) => {}
                 Ok(Turn::Judged { .. } | Turn::Rested) => {
                     if self.status.set_problem(None) {
                         info!(camera, "frames are judged again");
@@ -240,6 +248,11 @@ impl Pipeline {
         if self.parts.clock.now().since(captured) > FRAME_AGE_MAX {
             self.status.count_stale();
             return Ok(Turn::Stale);
+        }
+        // Before the frame is decoded. To everything below, the camera is just slower.
+        if !self.pace.takes(captured, self.parts.limit.get(), self.attempts.is_occupied()) {
+            self.status.count_limited();
+            return Ok(Turn::Limited);
         }
         let people = self.people()?;
         let Some(image) = self.glance(&frame, captured)? else {
@@ -429,6 +442,7 @@ impl Drop for Pipeline {
 mod tests {
     use std::{
         collections::{BTreeMap, VecDeque},
+        num::NonZeroU32,
         sync::{
             Mutex,
             atomic::{AtomicUsize, Ordering},
@@ -556,6 +570,7 @@ mod tests {
                 clock: Arc::<SimulatedClock>::clone(&clock),
                 boot: "boot-1".into(),
                 door: None,
+                limit: Arc::default(),
                 pictures: None,
             });
             Self { clock, store, roster, bus, frames, writer, metrics, pipeline }
@@ -932,6 +947,28 @@ mod tests {
         assert_eq!((counters.frames, counters.frames_gated), (25, 16));
     }
 
+    /// On a hot board a face is judged later and by the same rules: with fewer frames a second, all
+    /// of them as fresh as ever.
+    #[test]
+    fn heat_spares_frames_and_lets_the_same_people_in() {
+        let gate = Arc::new(Gate::default());
+        let mut rig = Rig::new(true).staffed();
+        rig.pipeline.parts.door = Some(Arc::<Gate>::clone(&gate));
+        rig.pipeline.parts.limit.set(NonZeroU32::new(2));
+        rig.show(20, &[]);
+        let counters = rig.pipeline.status().counters();
+        // Two of ten frames in a second, for two seconds.
+        assert_eq!((counters.frames, counters.frames_limited), (20, 16));
+        let begun = rig.clock.now();
+        while gate.seen.lock().unwrap().is_empty() {
+            rig.show(1, &[Face::live(1)]);
+            let waited = rig.clock.now().since(begun);
+            assert!(waited < Duration::from_secs(2), "nobody was let in within {waited:?}");
+        }
+        let decided = rig.clock.now().since(gate.seen.lock().unwrap()[0]);
+        assert!(decided <= FACE_SEEN_MAX, "the frame of a decision was {decided:?} old");
+    }
+
     #[test]
     fn who_leaves_before_the_decision_is_one_event_with_the_best_shot() {
         let mut rig = Rig::new(true).staffed();
@@ -1005,6 +1042,7 @@ mod tests {
             cameras: vec![Arc::clone(&status)],
             journal: rig.pipeline.parts.journal.status(),
             door: Box::new(|| None),
+            board: Box::new(|| None),
             roster: Arc::clone(&rig.roster),
             store: Arc::<MemoryStore>::clone(&rig.store),
             other_problems: Box::new(|| vec!["the door is painted blue".into()]),

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::bus::BoardState;
 use crate::bus::Bus;
 use crate::bus::FaceState;
 use crate::bus::GalleryState;
@@ -28,6 +29,9 @@ pub type OtherProblems = Box<dyn Fn() -> Vec<String> + Send>;
 /// How the door is; `None` without one, or without news of it.
 pub type DoorLook = Box<dyn Fn() -> Option<DoorStatus> + Send>;
 
+/// How the board is; `None` before the first look at it.
+pub type BoardLook = Box<dyn Fn() -> Option<BoardState> + Send>;
+
 /// Where a snapshot's facts come from.
 pub struct SnapshotSources {
     /// One per camera.
@@ -36,6 +40,8 @@ pub struct SnapshotSources {
     pub journal: Arc<JournalStatus>,
     /// How the door is.
     pub door: DoorLook,
+    /// How the board is.
+    pub board: BoardLook,
     /// The people.
     pub roster: Arc<Roster>,
     /// The event log.
@@ -75,6 +81,7 @@ impl SnapshotSources {
             gallery: self.gallery(),
             perf: latencies.perf(),
             last: self.journal.last(),
+            board: (self.board)(),
             ts: self.clock.utc(),
         }
     }
@@ -116,7 +123,11 @@ impl Publisher {
     /// The snapshot, if it is worth publishing.
     fn news(&mut self, snapshot: Snapshot, now: Moment) -> Option<Snapshot> {
         let is_due = self.last.as_ref().is_none_or(|(last, published)| {
-            let timeless = Snapshot { perf: last.perf, ts: last.ts, ..snapshot.clone() };
+            let mut timeless = Snapshot { perf: last.perf, ts: last.ts, ..snapshot.clone() };
+            // A degree more or less is no news.
+            if let (Some(now), Some(last)) = (&mut timeless.board, &last.board) {
+                now.temperature_c = last.temperature_c;
+            }
             timeless != *last || now.since(*published) >= PUBLISH_EVERY
         });
         if !is_due {
@@ -143,12 +154,19 @@ mod tests {
             gallery: GalleryState::default(),
             perf: Some(Perf { p50_ms: millis, p95_ms: millis }),
             last: None,
+            board: Some(BoardState {
+                temperature_c: Some(millis as f64 / 1000.0),
+                ..BoardState::default()
+            }),
             ts: UtcTime::from_millis(millis as i64),
         };
         let at = |seconds: u64| Moment::default().plus(Duration::from_secs(seconds));
         let mut publisher = Publisher::default();
         assert!(publisher.news(snapshot(1, 0), at(0)).is_some(), "the first");
-        assert!(publisher.news(snapshot(1, 1000), at(1)).is_none(), "time alone is no news");
+        assert!(
+            publisher.news(snapshot(1, 1000), at(1)).is_none(),
+            "time alone is no news, nor is a degree"
+        );
         assert!(publisher.news(snapshot(2, 2000), at(2)).is_some(), "an event is");
         assert!(publisher.news(snapshot(2, 61_000), at(61)).is_none());
         assert!(publisher.news(snapshot(2, 62_000), at(62)).is_some(), "a minute has passed");

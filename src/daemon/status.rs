@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use crate::board::watch::BoardStatus;
+use crate::bus::BoardState;
 use crate::bus::commands::Refusal;
 use crate::bus::mqtt::{MqttHandle, MqttStatus};
 use crate::camera::newest::{CameraCounters, CameraState, NewestFrame};
@@ -9,6 +11,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::daemon::door::{Door, FAULTS};
 use crate::daemon::journal::{JournalCounters, JournalStatus};
 use crate::daemon::pipeline::status::{PipelineCounters, PipelineStatus};
+use crate::telemetry::board::BoardFlag;
 use crate::telemetry::{FrameUse, MessageFate, Metrics};
 use crate::web::service::{ComponentStatus, Status};
 
@@ -27,6 +30,7 @@ pub struct Device {
     mqtt: OnceLock<MqttHandle>,
     pipelines: OnceLock<Vec<Arc<PipelineStatus>>>,
     journal: OnceLock<Arc<JournalStatus>>,
+    board: OnceLock<Arc<BoardStatus>>,
     /// Weak, because a door holds the journal open.
     door: OnceLock<Weak<Door>>,
     /// What has been added to the counters already: parts count for themselves, from their start.
@@ -51,6 +55,7 @@ impl Device {
             mqtt: OnceLock::new(),
             pipelines: OnceLock::new(),
             journal: OnceLock::new(),
+            board: OnceLock::new(),
             door: OnceLock::new(),
             seen: Mutex::default(),
         }
@@ -81,9 +86,19 @@ impl Device {
         let _ = self.journal.set(journal);
     }
 
+    /// The watch over the board; told once.
+    pub fn set_board(&self, board: Arc<BoardStatus>) {
+        let _ = self.board.set(board);
+    }
+
     /// The door; told once.
     pub fn set_door(&self, door: &Arc<Door>) {
         let _ = self.door.set(Arc::downgrade(door));
+    }
+
+    /// How the board is; `None` before anybody watches it.
+    pub fn board(&self) -> Option<BoardState> {
+        self.board.get().map(|board| board.state())
     }
 
     /// Whether the door's keeper answers and every frame loop runs.
@@ -112,7 +127,8 @@ impl Device {
             )
         });
         let journal = self.journal.get().and_then(|journal| journal.problem());
-        lost.chain(door).chain(ended).chain(journal).collect()
+        let board = self.board.get().map(|board| board.problems()).unwrap_or_default();
+        lost.chain(door).chain(ended).chain(journal).chain(board).collect()
     }
 
     fn add_cameras(&self, seen: &mut Seen) {
@@ -156,6 +172,20 @@ impl Device {
         }
     }
 
+    fn add_board(&self) {
+        let Some(board) = self.board() else { return };
+        self.metrics.board(board.temperature_c, board.fps_limit);
+        for (flag, state) in [
+            (BoardFlag::Throttled, board.throttled),
+            (BoardFlag::UnderVoltage, board.under_voltage),
+        ] {
+            // What the board cannot tell has no series.
+            if let Some(is_on) = state {
+                self.metrics.board_flag(flag, is_on);
+            }
+        }
+    }
+
     fn add_journal(&self, seen: &mut Seen) {
         let Some(journal) = self.journal.get() else { return };
         let now = journal.counters();
@@ -168,7 +198,8 @@ impl Device {
         seen.pipelines.resize(pipelines.len(), PipelineCounters::default());
         // Taken, but not searched: counted a moment after the frame itself.
         let unused = |counters: &PipelineCounters| {
-            counters.frames_stale + counters.frames_gated + counters.frames_failed
+            let PipelineCounters { frames_stale, frames_gated, .. } = counters;
+            frames_stale + frames_gated + counters.frames_limited + counters.frames_failed
         };
         let used = |counters: &PipelineCounters| counters.frames.saturating_sub(unused(counters));
         for (pipeline, seen) in pipelines.iter().zip(&mut seen.pipelines) {
@@ -176,6 +207,7 @@ impl Device {
             for (frame_use, count) in [
                 (FrameUse::Used, used(&now).saturating_sub(used(seen))),
                 (FrameUse::Gated, now.frames_gated - seen.frames_gated),
+                (FrameUse::Limited, now.frames_limited - seen.frames_limited),
                 (FrameUse::Stale, now.frames_stale - seen.frames_stale),
                 (FrameUse::Failed, now.frames_failed - seen.frames_failed),
             ] {
@@ -203,6 +235,7 @@ impl Status for Device {
         self.add_mqtt(&mut seen);
         self.add_journal(&mut seen);
         self.add_door(&mut seen);
+        self.add_board();
         self.metrics.clock_quality(SystemClock.quality());
     }
 
@@ -225,10 +258,11 @@ mod tests {
         let metrics = Arc::new(Metrics::new("0"));
         let device = Device::new(Arc::clone(&metrics));
         let pipeline = Arc::new(PipelineStatus::new("front"));
-        for _ in 0..6 {
+        for _ in 0..7 {
             pipeline.count_frame();
         }
         pipeline.count_stale();
+        pipeline.count_limited();
         pipeline.count_failure();
         pipeline.count_failure();
         let journal = Arc::new(JournalStatus::default());
@@ -241,6 +275,7 @@ mod tests {
         for line in [
             r#"facelatch_camera_frames_total{camera="front",frame_use="used"} 3"#,
             r#"facelatch_camera_frames_total{camera="front",frame_use="stale"} 1"#,
+            r#"facelatch_camera_frames_total{camera="front",frame_use="limited"} 1"#,
             r#"facelatch_camera_frames_total{camera="front",frame_use="failed"} 2"#,
             r#"facelatch_mqtt_messages_total{fate="lost"} 1"#,
         ] {

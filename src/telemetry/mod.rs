@@ -8,8 +8,10 @@
 //! The text is `OpenMetrics`, the standard of the Prometheus text format. It is written by
 //! `prometheus-client`, the library of the Prometheus project: typed labels and five small
 //! dependencies. (`metrics` is built around a global recorder, `prometheus` around string labels.)
-//! `logging` says where the log goes; `door` counts decisions, the door, and who reads of them.
+//! `logging` says where the log goes; `door` counts decisions, the door, and who reads of them;
+//! `board` shows heat and power.
 
+pub mod board;
 pub mod door;
 pub mod logging;
 
@@ -28,6 +30,7 @@ use serde::Serialize;
 
 use crate::access::event::EventType;
 use crate::access::event::Reason;
+use crate::telemetry::board::BoardGauges;
 
 /// `Content-Type` of [`Metrics::render`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -47,6 +50,8 @@ pub enum FrameUse {
     Used,
     /// It showed no change while nobody was there, so it was not searched.
     Gated,
+    /// It was not searched, to spare a hot board.
+    Limited,
     /// It was too old when its turn came.
     Stale,
     /// It was damaged, or recognition did not take or finish it.
@@ -108,6 +113,7 @@ impl FrameUse {
             Self::Dropped => "dropped",
             Self::Used => "used",
             Self::Gated => "gated",
+            Self::Limited => "limited",
             Self::Stale => "stale",
             Self::Failed => "failed",
         }
@@ -178,6 +184,7 @@ pub struct Metrics {
     commands_refused: Counters<Labels<1>>,
     door_reports: Counters<Labels<1>>,
     clock_quality: Family<Labels<1>, Gauge>,
+    board: BoardGauges,
     event_streams: Gauge,
     event_streams_dropped: Counter,
     key_faults: Counters<Labels<1>>,
@@ -209,6 +216,7 @@ impl Metrics {
             commands_refused: Family::default(),
             door_reports: Family::default(),
             clock_quality: Family::default(),
+            board: BoardGauges::default(),
             event_streams: Gauge::default(),
             event_streams_dropped: Counter::default(),
             key_faults: Family::default(),
@@ -221,6 +229,7 @@ impl Metrics {
         metrics.register_service(version);
         metrics.register_device();
         metrics.register_door();
+        metrics.register_board();
         metrics
     }
 
@@ -287,7 +296,7 @@ impl Metrics {
         );
         registry.register(
             "camera_frames",
-            "Frames captured, dropped for a newer one, searched for faces, too old, and failed",
+            "Frames captured, dropped for a newer one, searched for faces, let go, and failed",
             self.frames.clone(),
         );
         registry.register("events", "Events by type", self.events.clone());
@@ -475,6 +484,7 @@ impl EncodeLabelValue for FrameUse {
 mod tests {
     use super::*;
     use crate::clock::ClockQuality;
+    use crate::telemetry::board::BoardFlag;
     use crate::telemetry::door::KeyFault;
 
     fn has_line(text: &str, line: &str) {
@@ -501,6 +511,9 @@ mod tests {
         metrics.door_report("forced_open");
         metrics.clock_quality(ClockQuality::Unsynced);
         metrics.clock_quality(ClockQuality::Rtc);
+        metrics.board(Some(71.5), Some(10));
+        metrics.board_flag(BoardFlag::Throttled, true);
+        metrics.board_flag(BoardFlag::UnderVoltage, false);
         metrics.event_stream_dropped();
         metrics.key_fault(KeyFault::NearMiss);
         let _stream = metrics.event_stream();
@@ -531,6 +544,10 @@ mod tests {
             r#"facelatch_door_reports_total{report="forced_open"} 1"#,
             r#"facelatch_clock_quality{quality="rtc"} 1"#,
             r#"facelatch_clock_quality{quality="unsynced"} 0"#,
+            r#"facelatch_board_temperature_celsius{part="processor"} 71.5"#,
+            "facelatch_board_fps_limit 10",
+            r#"facelatch_board_trouble{flag="throttled"} 1"#,
+            r#"facelatch_board_trouble{flag="under_voltage"} 0"#,
             "facelatch_event_streams 1",
             "facelatch_event_streams_dropped_total 1",
             r#"facelatch_key_faults_total{fault="near_miss"} 1"#,

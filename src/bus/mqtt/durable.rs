@@ -2,14 +2,16 @@
 //! tells up to where the broker has it.
 //!
 //! The cursor never runs ahead: it is the number before the oldest event that waits. It is written
-//! every few seconds and at a stop, so after a crash some events arrive twice and none is lost.
+//! once a minute and at a stop, so after a crash some events arrive twice and none is lost. What else
+//! is remembered, such as where retained messages were left, is written within seconds.
 
 use std::sync::Arc;
 
 use tokio::{task::spawn_blocking, time::sleep};
 use tracing::{debug, warn};
 
-use crate::bus::mqtt::CURSOR_WRITE_PAUSE;
+use crate::bus::mqtt::CURSOR_WRITE_LOOKS;
+use crate::bus::mqtt::MEMORY_WRITE_PAUSE;
 use crate::bus::mqtt::shared::Prepared;
 use crate::bus::mqtt::shared::Shared;
 use crate::bus::mqtt::shared::outgoing;
@@ -33,6 +35,25 @@ pub struct Begun {
     pub memory: Remembered,
     /// Whether the memory could be read, and may be written.
     pub durable: bool,
+}
+
+/// What is worth a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// Every change.
+    Anything,
+    /// Every change but one of the cursor alone.
+    MoreThanTheCursor,
+}
+
+impl Worth {
+    fn asks(self, written: &Remembered, memory: &Remembered) -> bool {
+        let delivered_seq = match self {
+            Self::Anything => written.delivered_seq,
+            Self::MoreThanTheCursor => memory.delivered_seq,
+        };
+        Remembered { delivered_seq, ..written.clone() } != *memory
+    }
 }
 
 /// Reads up to where the broker has the log; a device without that memory begins at its end.
@@ -115,19 +136,20 @@ fn load_blocking(shared: &Shared) -> Result<(), StoreError> {
 
 /// Writes the memory from time to time, for ever.
 pub async fn keep(shared: Arc<Shared>) {
-    loop {
-        sleep(CURSOR_WRITE_PAUSE).await;
-        write(&shared).await;
+    for look in (1..=CURSOR_WRITE_LOOKS).cycle() {
+        sleep(MEMORY_WRITE_PAUSE).await;
+        let minds_cursor = look == CURSOR_WRITE_LOOKS;
+        write(&shared, if minds_cursor { Worth::Anything } else { Worth::MoreThanTheCursor }).await;
     }
 }
 
-/// Writes the memory if it has changed.
-pub async fn write(shared: &Arc<Shared>) {
+/// Writes the memory if a change in it is worth that.
+pub async fn write(shared: &Arc<Shared>, worth: Worth) {
     let shared = Arc::clone(shared);
-    let _ = spawn_blocking(move || write_blocking(&shared)).await;
+    let _ = spawn_blocking(move || write_blocking(&shared, worth)).await;
 }
 
-fn write_blocking(shared: &Shared) {
+fn write_blocking(shared: &Shared, worth: Worth) {
     let memory = {
         let queue = shared.queue();
         if !queue.durable || !queue.loaded {
@@ -135,7 +157,7 @@ fn write_blocking(shared: &Shared) {
         }
         queue.remembered()
     };
-    if shared.written().as_ref() == Some(&memory) {
+    if shared.written().as_ref().is_some_and(|written| !worth.asks(written, &memory)) {
         return;
     }
     match commit(shared.store.as_ref(), &memory) {
@@ -186,6 +208,39 @@ mod tests {
         shared
     }
 
+    /// An SD card is worn by every commit, also by one that changes nothing.
+    #[test]
+    fn a_start_without_news_writes_nothing() {
+        let store = Arc::new(MemoryStore::new());
+        drop(shared(&store));
+        let commits = store.commits();
+        let after = shared(&store);
+        write_blocking(&after, Worth::Anything);
+        assert_eq!(store.commits(), commits);
+        after.queue().outbox.count_dropped(1);
+        for _ in 0..2 {
+            write_blocking(&after, Worth::MoreThanTheCursor);
+        }
+        assert_eq!(store.commits(), commits + 1);
+    }
+
+    #[test]
+    fn the_cursor_alone_waits_for_its_minute_and_nothing_else_does() {
+        let written = Remembered::default();
+        let moved = Remembered { delivered_seq: 1, ..written.clone() };
+        let lost = Remembered { dropped: 1, ..moved.clone() };
+        let retained = Remembered { retained: ["lock".into()].into(), ..written.clone() };
+        for (memory, soon, once_a_minute) in [
+            (&written, false, false),
+            (&moved, false, true),
+            (&lost, true, true),
+            (&retained, true, true),
+        ] {
+            assert_eq!(Worth::MoreThanTheCursor.asks(&written, memory), soon, "{memory:?}");
+            assert_eq!(Worth::Anything.asks(&written, memory), once_a_minute, "{memory:?}");
+        }
+    }
+
     /// What a connection would send to `B/error` now.
     fn told(shared: &Shared) -> Vec<String> {
         let now = shared.now();
@@ -200,14 +255,14 @@ mod tests {
         let store = Arc::new(MemoryStore::new());
         let before = shared(&store);
         before.queue().outbox.count_dropped(7);
-        write_blocking(&before);
+        write_blocking(&before, Worth::Anything);
         drop(before);
         let after = shared(&store);
         after.queue().outbox.count_dropped(2);
         let said = told(&after);
         assert!(said.len() == 1 && said[0].contains("9 events were dropped"), "{said:?}");
         assert_eq!(told(&after), [""; 0]);
-        write_blocking(&after);
+        write_blocking(&after, Worth::Anything);
         drop(after);
         assert_eq!(told(&shared(&store)), [""; 0]);
     }

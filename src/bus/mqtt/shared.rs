@@ -107,6 +107,8 @@ impl Shared {
     pub fn new(options: ClientOptions) -> Self {
         let ClientOptions { config, topics, store, sink, features, rules, clock } = options;
         let begun = durable::begin(store.as_ref(), &config);
+        // What was read needs no write.
+        let written = begun.durable.then(|| begun.memory.clone());
         let mut gate = Gate::new(rules);
         gate.observe(now(clock.as_ref()));
         Self {
@@ -119,7 +121,7 @@ impl Shared {
             queue: Mutex::new(Queue::new(begun)),
             gate: Mutex::new(gate),
             trouble: Mutex::new(None),
-            written: Mutex::new(None),
+            written: Mutex::new(written),
             wake: Notify::new(),
             connected: AtomicBool::new(false),
             connections: AtomicU64::new(0),

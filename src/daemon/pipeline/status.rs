@@ -26,6 +26,8 @@ pub struct PipelineCounters {
     pub frames_stale: u64,
     /// Frames that showed no change while nobody was there, and were not looked at.
     pub frames_gated: u64,
+    /// Frames that were let go to spare a hot board.
+    pub frames_limited: u64,
     /// Frames that could not be judged.
     pub frames_failed: u64,
     /// Faces that were judged.
@@ -39,6 +41,7 @@ pub struct PipelineStatus {
     frames: AtomicU64,
     frames_stale: AtomicU64,
     frames_gated: AtomicU64,
+    frames_limited: AtomicU64,
     frames_failed: AtomicU64,
     faces: AtomicU64,
     present: Mutex<Present>,
@@ -68,6 +71,7 @@ impl PipelineStatus {
             frames: AtomicU64::new(0),
             frames_stale: AtomicU64::new(0),
             frames_gated: AtomicU64::new(0),
+            frames_limited: AtomicU64::new(0),
             frames_failed: AtomicU64::new(0),
             faces: AtomicU64::new(0),
             present: Mutex::default(),
@@ -96,6 +100,7 @@ impl PipelineStatus {
             frames: read(&self.frames),
             frames_stale: read(&self.frames_stale),
             frames_gated: read(&self.frames_gated),
+            frames_limited: read(&self.frames_limited),
             frames_failed: read(&self.frames_failed),
             faces: read(&self.faces),
         }
@@ -130,6 +135,11 @@ impl PipelineStatus {
     /// A frame showed no change.
     pub fn count_gated(&self) {
         self.frames_gated.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A frame was let go to spare a hot board.
+    pub fn count_limited(&self) {
+        self.frames_limited.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A frame could not be judged.
