@@ -18,4 +18,5 @@ mod liveness_eval;
 mod models;
 mod pad_record;
 mod privacy;
+mod read_only;
 mod support;
