@@ -9,10 +9,10 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 MINUTES=${1:-10}
-FACES=$(readlink -f "${FACES:-../shared/faces}")
-BIN=$(readlink -f "${BIN:-target/release/facelatch}")
-MODELS=$(readlink -f "${MODELS:-var/models}")
-RUNTIME=$(readlink -f "vendor/onnxruntime/$(uname -m)/libonnxruntime.so")
+FACES=$(readlink -m "${FACES:-../shared/faces}")
+BIN=$(readlink -m "${BIN:-target/release/facelatch}")
+MODELS=$(readlink -m "${MODELS:-var/models}")
+RUNTIME=$(readlink -m "vendor/onnxruntime/$(uname -m)/libonnxruntime.so")
 export ORT_DISABLE_TELEMETRY=1
 # From the start until the counting begins: the first start makes keys, a certificate and the first admin key.
 SETTLE_S=20
