@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Measures what the daemon writes: "Bytes written" of docs/figures.md. Root, mosquitto, e2fsprogs and the pictures of FACES.
 #   benches/writes.sh [MINUTES]      default 10
-# Four daemons run side by side, each with its store on an ext4 of its own (a file behind a loop device), mounted as
-# Raspberry Pi OS mounts its card (noatime): a camera that sees nobody and one at which somebody appears every four seconds
-# in turn enrolled and not, each with a broker and with one that is away. Counted are
+# Five daemons run side by side, each with its store on an ext4 of its own (a file behind a loop device), mounted as
+# Raspberry Pi OS mounts its card (noatime): a camera that sees nobody, and one at which somebody appears every four seconds,
+# in turn enrolled and not, each with a broker and with one that is away, the latter also without one. Counted are
 #   handed over   write_bytes of /proc/PID/io: what the daemon gave to the page cache
 #   to the medium sectors written, of /sys/block/loopN/stat: with the file system's journal and tables, as a card sees it
 set -euo pipefail
@@ -66,7 +66,7 @@ PYTHON
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-start() { # NAME FOLDER FPS BROKER(up|away)
+start() { # NAME FOLDER FPS BROKER(up|away|none)
   local home=$WORK/$1 port broker tries=300
   mkdir -p "$home/medium"
   truncate -s 256M "$home/disk.img"
@@ -89,7 +89,7 @@ runtime = "$RUNTIME"
 [liveness]
 required = false
 [mqtt]
-url = "mqtt://127.0.0.1:$broker"
+url = "$([ "$4" = none ] || echo "mqtt://127.0.0.1:$broker")"
 [door]
 backend = "simulated"
 unlock_s = 1
@@ -129,11 +129,12 @@ count() { # NAME FILE
   } | paste -sd' ' > "$home/$2"
 }
 
-names=(idle-broker-up idle-broker-away visits-broker-up visits-broker-away)
+names=(idle-broker-up idle-broker-away visits-broker-up visits-broker-away visits-no-broker)
 start idle-broker-up empty 15 up
 start idle-broker-away empty 15 away
 start visits-broker-up visits 4 up
 start visits-broker-away visits 4 away
+start visits-no-broker visits 4 none
 sleep $SETTLE_S
 for name in "${names[@]}"; do count "$name" before; done
 sleep $((MINUTES * 60))

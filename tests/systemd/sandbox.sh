@@ -44,7 +44,8 @@ install -D -m 644 -t "$ROOT/usr/lib/systemd/system" systemd/facelatch.service sy
 install -D -m 644 systemd/10-backoff.conf "$ROOT/usr/lib/systemd/system/facelatch.service.d/10-backoff.conf"
 install -D -m 644 systemd/facelatch.sysusers "$ROOT/usr/lib/sysusers.d/facelatch.conf"
 install -D -m 644 systemd/60-facelatch.rules "$ROOT/usr/lib/udev/rules.d/60-facelatch.rules"
-chroot "$ROOT" systemd-sysusers facelatch.conf 2>/dev/null
+unshare --mount --propagation private sh -euc 'mount -t proc proc "$1/proc"; chroot "$1" systemd-sysusers facelatch.conf' sh "$ROOT" 2> "$ROOT.out" \
+  || fail "the user cannot be made: $(tail -n 1 "$ROOT.out")"
 # A camera that shows a picture of nobody: the packs, the frame loop and the event log run as at a door.
 mkdir -p "$ROOT/usr/share/facelatch/replay" "$ROOT/etc/facelatch"
 cp tests/golden/cartoon.png "$ROOT/usr/share/facelatch/replay/0.png"
@@ -134,6 +135,7 @@ check() { # check WHAT COMMAND...
 wait_for() { local tries=$(( $1 * 5 )); shift; until "$@"; do tries=$((tries - 1)); [ $tries -gt 0 ] || return 1; sleep 0.2; done; }
 pid() { inside systemctl show -P MainPID facelatch; }
 is() { [ "$(inside systemctl show -P "$1" facelatch)" = "$2" ]; }
+journal() { inside journalctl -b --no-pager -o short > "$ROOT.journal.log" || true; }
 log() { inside journalctl -u facelatch --no-pager -o cat; }
 log_has() { log | grep -q -- "$1"; }
 
@@ -190,6 +192,7 @@ PERL
 
 say "the daemon"
 check "is ready, and says so to systemd" wait_for 60 is ActiveState active
+is ActiveState active || { journal; fail "without it nothing else can be tried; the journal is in $ROOT.journal.log"; }
 check "loaded its models under MemoryDenyWriteExecute and the filter of system calls" log_has models_loaded
 check "answers over TLS" wait_for 10 inside curl -skf https://127.0.0.1:8443/ready
 check "runs as its own user" test "$(inside stat -c %U "/proc/$(pid)")" = facelatch
@@ -232,7 +235,7 @@ TABLE
 
 say "how it ends and comes back"
 before=$(pid)
-kill_and_return() { inside kill -KILL "$before" && wait_for 60 another_pid && wait_for 60 is ActiveState active; }
+kill_and_return() { inside systemctl kill -s KILL --kill-who=main facelatch && wait_for 60 another_pid && wait_for 60 is ActiveState active; }
 another_pid() { local now; now=$(pid); [ "$now" != 0 ] && [ "$now" != "$before" ]; }
 check "a killed daemon is started again" kill_and_return
 check "the relay was released in between, under the same sandbox" log_has 'released$'
@@ -240,7 +243,7 @@ mkdir -p "$ROOT/etc/systemd/system/facelatch.service.d"
 printf '[Service]\nWatchdogSec=4\n' > "$ROOT/etc/systemd/system/facelatch.service.d/test.conf"
 inside systemctl daemon-reload; inside systemctl restart facelatch; wait_for 60 is ActiveState active
 before=$(pid)
-stop_and_return() { inside kill -STOP "$before" && wait_for 60 another_pid && wait_for 60 is ActiveState active; }
+stop_and_return() { inside systemctl kill -s STOP --kill-who=main facelatch && wait_for 60 another_pid && wait_for 60 is ActiveState active; }
 check "a daemon that hangs is killed by the watchdog and started again" stop_and_return
 check "the journal names the watchdog" grep -qi watchdog < <(inside journalctl -u facelatch --no-pager -o cat)
 
@@ -295,5 +298,5 @@ say "a stop"
 inside systemctl start facelatch; inside systemctl stop facelatch
 check "ends well" is Result success
 [ -z "${STAY:-}" ] || { echo "nsenter -t $first -m -p -n -u -i -C -r -w"; sleep "$STAY"; }
-[ $problems = 0 ] || { inside journalctl -b --no-pager -o short > "$ROOT.journal.log" || true; fail "$problems checks; the journal is in $ROOT.journal.log"; }
+[ $problems = 0 ] || { journal; fail "$problems checks; the journal is in $ROOT.journal.log"; }
 say "all checks passed"
