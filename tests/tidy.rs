@@ -29,6 +29,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "bus/outbox",
             "door/strike",
             "door/card",
+            "door/indicator",
             "picture",
         ],
     ),
@@ -53,6 +54,7 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "door/recorded",
             "door/reopening",
             "door/select",
+            "door/signalling",
             "door/wiegand",
             "inference/onnx",
             "inference/entries",
@@ -114,6 +116,8 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["telemetry/logging"]),
     ("tracing_journald", &["telemetry/logging"]),
     ("rcgen", &["web/tls"]),
+    ("mdns_sd", &["daemon/announce"]),
+    ("if_addrs", &["daemon/claim"]),
     ("anyhow", &["main", "cli", "daemon", "eval"]),
 ];
 

@@ -27,7 +27,7 @@ enum Target {
 }
 
 /// No camera and no broker belong to a command.
-struct NoDevice;
+pub struct NoDevice;
 
 impl Status for NoDevice {
     fn cameras(&self) -> Vec<ComponentStatus> {

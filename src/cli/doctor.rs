@@ -4,6 +4,7 @@
 //! While it does not run, the store is opened as the daemon would open it, which finishes what a
 //! crash or an update left to be done; a store that is not there yet is not made.
 
+mod claim;
 mod identity;
 
 use std::fs;
@@ -107,6 +108,7 @@ pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     checks.push(permissions(&config.store.dir));
     let (store, daemon_runs, people) = store(config);
     checks.push(store);
+    checks.extend(claim::check(config));
     checks.extend(pack.into_iter().flat_map(|pack| {
         identity::checks(&config.cameras, &pack.embedding, &people, args.visits_per_day)
     }));

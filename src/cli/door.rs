@@ -115,6 +115,10 @@ pub fn run(args: &DoorArgs, config: &Config) -> anyhow::Result<ExitCode> {
         DoorCommand::Release => {
             // Opening the board has released it, and so does dropping it.
             drop(board);
+            // Lamp and buzzer go off by the same.
+            if door.wiring.led.is_some() || door.wiring.buzzer.is_some() {
+                let _ = select::signals(door.backend, &door.wiring);
+            }
             line(format!("{described}: released"));
             Ok(ExitCode::SUCCESS)
         }
@@ -175,6 +179,12 @@ fn lines_of(wiring: &Wiring) -> Vec<String> {
     lines.extend(input("exit", wiring.exit, "pressed", "not pressed"));
     lines.extend(input("tamper", wiring.tamper, "housing open", "housing closed"));
     lines.extend(input("bell", wiring.bell, "pressed", "not pressed"));
+    for (name, output) in [("lamp", wiring.led), ("buzzer", wiring.buzzer)] {
+        if let Some(output) = output {
+            let level = if output.active_high { "high" } else { "low" };
+            lines.push(format!("  {name:<12} line {}, on by a {level} level", output.line));
+        }
+    }
     if let Some(wiegand) = &wiring.wiegand {
         let (d0, d1, bits) = (wiegand.d0_line, wiegand.d1_line, wiegand.bits);
         lines.push(format!("  wiegand      D0 line {d0}, D1 line {d1}, {bits} bits"));

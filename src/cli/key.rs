@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::cli::api::Api;
 use crate::cli::output::{json, line};
 use crate::config::Config;
+use crate::daemon::claim;
 
 /// Arguments of `facelatch key`.
 #[derive(Debug, Args)]
@@ -87,6 +88,7 @@ pub fn run(args: KeyArgs, config: &Config) -> anyhow::Result<ExitCode> {
         }
         KeyCommand::Revoke { id } => {
             api.send("DELETE", "/keys", Some(json!({"id": id})))?;
+            claim::forget_key(&config.store.dir, &id);
             line(format!("revoked {id}"));
         }
     }

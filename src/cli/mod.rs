@@ -10,9 +10,11 @@ pub mod camera;
 pub mod check;
 pub mod client;
 pub mod collection;
+pub mod discover;
 pub mod doctor;
 pub mod door;
 pub mod eval;
+pub mod init;
 pub mod key;
 pub mod models;
 pub mod mqtt;
@@ -52,6 +54,14 @@ struct GlobalArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Prepare a fresh device: configuration, store, key, certificate, first admin key
+    #[command(
+        after_help = "Example:\n  sudo facelatch init --name \"Side door\"\n  sudo cat /var/lib/facelatch/claim.txt"
+    )]
+    Init(init::InitArgs),
+    /// List the facelatch devices of the local network
+    #[command(after_help = "Example:\n  facelatch discover --json | jq -r '.[].url'")]
+    Discover(discover::DiscoverArgs),
     /// Run the daemon in the foreground; logs go to stderr
     #[command(after_help = "Example:\n  facelatch run --config facelatch.toml")]
     Run,
@@ -113,8 +123,17 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let file = cli.global.config.as_deref();
+    match &cli.command {
+        // It may have to write the configuration first.
+        Command::Init(args) => init::configure(args, file)?,
+        // Who looks for devices need not be one.
+        Command::Discover(args) => return discover::run(args),
+        _ => {}
+    }
     let config = load(file)?;
     match cli.command {
+        Command::Init(args) => init::run(&args, file, &config),
+        Command::Discover(args) => discover::run(&args),
         Command::Run => crate::daemon::run(&config),
         Command::Check => check::run(file, &config),
         Command::Doctor(args) => doctor::run(&args, &config),

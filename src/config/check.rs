@@ -74,7 +74,7 @@ impl Checker<'_> {
         if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
             return Err(self.wrong("device.name", "must hold 1 to 100 bytes of text"));
         }
-        Ok(DeviceConfig { name })
+        Ok(DeviceConfig { name, announce: raw.announce })
     }
 
     fn http(&self, raw: &RawHttp) -> Result<HttpConfig, ConfigError> {

@@ -92,6 +92,10 @@ pub struct Wiring {
     pub bell: Option<InputLine>,
     /// Wiegand out.
     pub wiegand: Option<Wiegand>,
+    /// The lamp.
+    pub led: Option<OutputLine>,
+    /// The buzzer.
+    pub buzzer: Option<OutputLine>,
 }
 
 /// A switch between a line and ground, with the internal pull-up: a closed circuit reads low.
@@ -102,6 +106,15 @@ pub struct InputLine {
     /// Whether the fact (leaf open, button pressed, housing open) is a closed circuit; else it is an
     /// open one.
     pub closed_means_true: bool,
+}
+
+/// A line that switches something on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputLine {
+    /// The line.
+    pub line: u32,
+    /// Whether a high level switches it on.
+    pub active_high: bool,
 }
 
 /// Wiegand out.

@@ -42,6 +42,8 @@ pub struct Config {
 pub struct DeviceConfig {
     /// Name for people.
     pub name: String,
+    /// Whether the local network is told of the device.
+    pub announce: bool,
 }
 
 /// `[http]`

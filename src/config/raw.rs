@@ -95,6 +95,8 @@ pub struct RawConfig {
 pub struct RawDevice {
     /// Name for people; default `Front door`.
     pub name: String,
+    /// Whether the local network is told of the device (multicast DNS); default `true`.
+    pub announce: bool,
 }
 
 /// `[http]`
@@ -223,7 +225,7 @@ pub struct RawLog {
 
 impl Default for RawDevice {
     fn default() -> Self {
-        Self { name: "Front door".into() }
+        Self { name: "Front door".into(), announce: true }
     }
 }
 
@@ -472,6 +474,8 @@ mod tests {
             ("[door]\nunlock_s = 0", "door.unlock_s"),
             ("[door]\nunlock_s = 31", "door.max_energised_s"),
             ("[door]\nwiegand = \"37\"", "door.wiegand"),
+            ("[door]\nled = \"on\"", "door.led"),
+            ("[door]\nbuzzer = \"low\"\nbuzzer_line = 17", "door"),
             ("[door]\ncameras = [\"back\"]", "door.cameras"),
             ("[door]\nschedule = \"nights\"", "door.schedule"),
             ("[door]\nrex = \"unlock\"\nrex_line = 17", "door"),

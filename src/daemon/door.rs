@@ -9,6 +9,7 @@
 //!
 //! [`Desk::notice`] only queues; the keeper calls it on a thread that its own does not wait for.
 
+pub mod lights;
 pub mod sink;
 
 use std::collections::BTreeMap;
@@ -74,7 +75,7 @@ use crate::telemetry::Metrics;
 /// Number of the door: a device has one.
 pub const DOOR_ID: u32 = 1;
 /// Kinds of [`Door::faults`].
-pub const FAULTS: usize = 7;
+pub const FAULTS: usize = 8;
 
 /// What the daemon needs to speak for a door.
 pub struct DeskParts {
@@ -338,6 +339,7 @@ impl Door {
             ("unobserved", read(&counters.unobserved)),
             ("wiegand_stretched", read(&counters.frames.stretched)),
             ("wiegand_lost", read(&counters.frames.lost)),
+            ("signal_fault", read(&counters.signals)),
         ]
     }
 
@@ -405,6 +407,7 @@ impl DoorGate for Door {
         let decision = grant::decide(&Facts { fault, ..facts }, &rules);
         let draft = Event { conditions: decision.conditions, schedule, ..desk.at_door(draft) };
         if let Some(reason) = decision.denied {
+            self.keeper.refused();
             if counts_as_attempt(reason) {
                 self.keeper.failed_attempt();
             }
@@ -438,6 +441,7 @@ impl DoorGate for Door {
             (_, None) => false,
         };
         if is_attempt {
+            self.keeper.refused();
             self.keeper.failed_attempt();
         }
         self.desk.at_door(event)

@@ -3,7 +3,9 @@
 //! [`run`] is the list. Everything that can be refused is refused before the first socket opens;
 //! what is merely away (camera, broker, models) is reported and waited for.
 
+pub mod announce;
 pub mod assembly;
+pub mod claim;
 pub mod door;
 pub mod journal;
 pub mod metered;
@@ -12,7 +14,7 @@ pub mod snapshot;
 pub mod status;
 pub mod supervise;
 
-use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -94,9 +96,10 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
         runtime.block_on(Server::bind(&config.http, &config.store.dir, Arc::clone(&metrics)))?;
     announce_server(&server);
     // Only now: a key that is shown by a start that then fails would be spent.
-    announce_first_key(&assembly.roster)?;
+    claim::hand_over(config, &server, &assembly.roster)?;
 
     let (stopper, stop) = shutdown::channel();
+    let announcing = announce::start(config, &server, &stop);
     let serving = runtime.spawn(server.run(Arc::clone(&assembly.service), stop.clone()));
     // The bus stops last: what the others say on their way out is still delivered.
     let (bus_stopper, bus_stop) = shutdown::channel();
@@ -106,8 +109,10 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
         device.set_mqtt(mqtt.clone());
     }
     let surroundings = Started { mqtt: mqtt.as_ref(), device: &device, commands: &commands };
-    let watching = start_watching(config, &assembly, opened, &surroundings, &stop)?;
-    let scrubbing = runtime.spawn(scrub(Arc::clone(&assembly.roster), stop.clone()));
+    let mut watching = start_watching(config, &assembly, opened, &surroundings, &stop)?;
+    watching.extend(announcing);
+    let (roster, dir) = (Arc::clone(&assembly.roster), config.store.dir.clone());
+    let scrubbing = runtime.spawn(scrub(roster, dir, stop.clone()));
     let alive = Arc::clone(&device);
     let is_alive = move || alive.is_alive();
     runtime.spawn(supervise::watchdog(pool(&assembly).cloned(), is_alive, stop.clone()));
@@ -175,21 +180,6 @@ fn announce_models(assembly: &Assembly) {
                       or go back to that model";
         warn!(references = stale, remedy, "references_of_another_model");
     }
-}
-
-/// The first start makes a key and shows it once: on standard error, not as a log record.
-fn announce_first_key(roster: &Roster) -> anyhow::Result<()> {
-    if let Some((record, key)) = roster.ensure_admin_key()? {
-        info!(key_id = record.id, "admin_key_made");
-        let _ = writeln!(
-            std::io::stderr(),
-            "\nAdmin API key, shown this once and kept by nothing of facelatch:\n\n    {key}\n\n\
-             Make keys for your clients with `facelatch key add`, and revoke this one with \
-             `facelatch key revoke {}`.\n",
-            record.id
-        );
-    }
-    Ok(())
 }
 
 fn announce_server(server: &Server) {
@@ -267,6 +257,7 @@ fn start_watching(
         commands.set(&house);
         device.set_door(&house);
         threads.push(thread);
+        threads.extend(door::lights::start(&house, stop));
         door = Some(house);
     }
     let asked_for = config.mqtt.as_ref().is_some_and(|mqtt| mqtt.last_image);
@@ -398,8 +389,9 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<Joi
         .with_context(|| format!("the thread `{name}` cannot start"))
 }
 
-/// Removes what was deleted from the file, soon after the deletion and off its way.
-async fn scrub(roster: Arc<Roster>, mut stop: StopSignal) {
+/// Removes what was deleted from the file, and the claim file whose key was revoked, soon after the
+/// deletion and off its way.
+async fn scrub(roster: Arc<Roster>, store_dir: PathBuf, mut stop: StopSignal) {
     loop {
         tokio::select! {
             () = stop.wait() => return,
@@ -408,8 +400,12 @@ async fn scrub(roster: Arc<Roster>, mut stop: StopSignal) {
         if !roster.scrub_owed() {
             continue;
         }
-        let own = Arc::clone(&roster);
-        match tokio::task::spawn_blocking(move || own.scrub()).await {
+        let (own, dir) = (Arc::clone(&roster), store_dir.clone());
+        let work = move || {
+            claim::forget_revoked(&dir, &own);
+            own.scrub()
+        };
+        match tokio::task::spawn_blocking(work).await {
             Ok(Ok(report)) => tracing::debug!(?report, "store_scrubbed"),
             Ok(Err(error)) => warn!(%error, "store_scrub_failed"),
             Err(error) => error!(%error, "store_scrub_failed"),

@@ -17,11 +17,14 @@ use gpiocdev::line::Value;
 use gpiocdev::line::Values;
 
 use crate::config::door::InputLine;
+use crate::config::door::OutputLine;
 use crate::config::door::Wiring;
 use crate::door::Board;
 use crate::door::BoardError;
 use crate::door::DataLine;
 use crate::door::DataLines;
+use crate::door::SignalLines;
+use crate::door::indicator::Levels;
 use crate::door::strike::Inputs;
 
 /// What other programs are told about who holds the lines.
@@ -61,7 +64,21 @@ impl ChardevBoard {
 pub fn examine(wiring: &Wiring) -> Result<String, BoardError> {
     let chip = Found::chip(wiring)?;
     chip.are_free(&all_lines(wiring))?;
+    chip.are_free(&signal_lines(wiring))?;
     Ok(chip.described(wiring))
+}
+
+/// Requests the lines of lamp and buzzer on the door's chip, both off.
+pub fn signals(wiring: &Wiring) -> Result<Box<dyn SignalLines>, BoardError> {
+    let chip = Found::chip(wiring)?;
+    chip.are_free(&signal_lines(wiring))?;
+    let mut builder = Request::builder();
+    builder.on_chip(&chip.path).with_consumer(CONSUMER);
+    for output in [wiring.led, wiring.buzzer].into_iter().flatten() {
+        builder.with_line(output.line).as_output(Value::from(!output.active_high));
+    }
+    let lines = builder.request().map_err(|error| chip.failed(&error))?;
+    Ok(Box::new(RequestedSignals { lines, led: wiring.led, buzzer: wiring.buzzer }))
 }
 
 /// The level of the relay's line.
@@ -85,6 +102,11 @@ fn all_lines(wiring: &Wiring) -> Vec<u32> {
     let mut lines = own_lines(wiring);
     lines.extend(wiring.wiegand.iter().flat_map(|wiegand| [wiegand.d0_line, wiegand.d1_line]));
     lines
+}
+
+/// Those of lamp and buzzer: no part of what the door needs.
+fn signal_lines(wiring: &Wiring) -> Vec<u32> {
+    [wiring.led, wiring.buzzer].into_iter().flatten().map(|output| output.line).collect()
 }
 
 /// A chip that has the lines.
@@ -270,6 +292,30 @@ impl DataLines for RequestedLines {
     }
 }
 
+struct RequestedSignals {
+    lines: Request,
+    led: Option<OutputLine>,
+    buzzer: Option<OutputLine>,
+}
+
+impl SignalLines for RequestedSignals {
+    fn show(&mut self, levels: Levels) -> Result<(), BoardError> {
+        for (output, on) in [(self.led, levels.led), (self.buzzer, levels.buzzer)] {
+            let Some(OutputLine { line, active_high }) = output else { continue };
+            self.lines.set_value(line, Value::from(on == active_high)).map_err(|error| {
+                BoardError::new(format!("lamp and buzzer, line {line}"), error.to_string())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for RequestedSignals {
+    fn drop(&mut self) {
+        let _ = self.show(Levels::default());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,6 +331,8 @@ mod tests {
             tamper: None,
             bell: None,
             wiegand: None,
+            led: None,
+            buzzer: None,
         }
     }
 

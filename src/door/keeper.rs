@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::door::Board;
 use crate::door::WiegandTiming;
+use crate::door::indicator::Seen;
 use crate::door::keeper::turning::Keeper;
 use crate::door::strike::DoorCommand;
 use crate::door::strike::DoorStatus;
@@ -116,6 +117,8 @@ pub struct KeeperCounters {
     pub unobserved: AtomicU64,
     /// Wiegand frames.
     pub frames: Arc<FrameCounters>,
+    /// Lamp or buzzer failed.
+    pub signals: Arc<AtomicU64>,
 }
 
 enum Message {
@@ -134,8 +137,22 @@ enum Message {
 struct Shared {
     status: ArcSwapOption<(Moment, DoorStatus)>,
     failed_attempts: AtomicU32,
+    /// For lamp and buzzer: refusals, and warnings of a leaf that stands open, so far.
+    denied: AtomicU32,
+    held_open_soon: AtomicU32,
     ended: AtomicBool,
     counters: KeeperCounters,
+}
+
+impl Shared {
+    /// Counts what lamp and buzzer show and the status does not tell.
+    fn note(&self, report: Report) {
+        match report {
+            Report::Refused(..) => self.denied.fetch_add(1, Ordering::Relaxed),
+            Report::HeldOpenSoon => self.held_open_soon.fetch_add(1, Ordering::Relaxed),
+            _ => return,
+        };
+    }
 }
 
 /// Asks the keeper; every method returns at once.
@@ -182,6 +199,20 @@ impl KeeperHandle {
     pub fn command(&self, command: DoorCommand, by: Option<String>) -> bool {
         let at = self.clock.now();
         self.queue.try_send(Message::Command { command, by, at }).is_ok()
+    }
+
+    /// Somebody was refused before it came to the door: lamp and buzzer show it.
+    pub fn refused(&self) {
+        self.shared.denied.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What lamp and buzzer are to show.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            status: self.status(),
+            denied: self.shared.denied.load(Ordering::Relaxed),
+            held_open_soon: self.shared.held_open_soon.load(Ordering::Relaxed),
+        }
     }
 
     /// What went wrong so far.

@@ -8,12 +8,14 @@
 pub mod card;
 #[cfg(feature = "gpio")]
 pub mod chardev;
+pub mod indicator;
 pub mod keeper;
 #[cfg(feature = "gpio")]
 pub mod raspberry;
 pub mod recorded;
 pub mod reopening;
 pub mod select;
+pub mod signalling;
 pub mod strike;
 pub mod wiegand;
 
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::door::indicator::Levels;
 use crate::door::strike::Inputs;
 
 /// Why a wire does not do what it is told.
@@ -59,6 +62,12 @@ pub trait Board: Send {
 pub trait DataLines: Send {
     /// Pulls a line low, or lets it idle; answers once it has the level.
     fn pull(&mut self, line: DataLine, low: bool) -> Result<(), BoardError>;
+}
+
+/// The lines of lamp and buzzer, requested apart from the door's. Dropping them switches both off.
+pub trait SignalLines: Send {
+    /// Switches both, as far as they are wired.
+    fn show(&mut self, levels: Levels) -> Result<(), BoardError>;
 }
 
 /// A data line of a Wiegand interface.

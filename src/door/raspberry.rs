@@ -21,11 +21,14 @@ use rppal::gpio::OutputPin;
 use rppal::gpio::Pin;
 
 use crate::config::door::InputLine;
+use crate::config::door::OutputLine;
 use crate::config::door::Wiring;
 use crate::door::Board;
 use crate::door::BoardError;
 use crate::door::DataLine;
 use crate::door::DataLines;
+use crate::door::SignalLines;
+use crate::door::indicator::Levels;
 use crate::door::strike::Inputs;
 
 /// One door at the pins of a Raspberry Pi.
@@ -78,6 +81,17 @@ impl RaspberryBoard {
 /// Whether this is a Raspberry Pi, even one whose pins cannot be used.
 pub fn is_raspberry() -> bool {
     !matches!(Gpio::new(), Err(Error::UnknownModel))
+}
+
+/// Takes the pins of lamp and buzzer, both off.
+pub fn signals(wiring: &Wiring) -> Result<Box<dyn SignalLines>, BoardError> {
+    let gpio = gpio()?;
+    let output = |output: Option<OutputLine>| {
+        let take =
+            |output: OutputLine| Ok(Signal::take(pin(&gpio, output.line)?, output.active_high));
+        output.map(take).transpose()
+    };
+    Ok(Box::new(PinSignals { led: output(wiring.led)?, buzzer: output(wiring.buzzer)? }))
 }
 
 /// Whether the pins can be driven; drives none.
@@ -200,6 +214,42 @@ impl Drop for PinLines {
     fn drop(&mut self) {
         self.d0.set_high();
         self.d1.set_high();
+    }
+}
+
+struct Signal {
+    pin: OutputPin,
+    active_high: bool,
+}
+
+impl Signal {
+    fn take(pin: Pin, active_high: bool) -> Self {
+        let mut pin = if active_high { pin.into_output_low() } else { pin.into_output_high() };
+        // An undriven line may sound a buzzer that is active low.
+        pin.set_reset_on_drop(false);
+        Self { pin, active_high }
+    }
+}
+
+struct PinSignals {
+    led: Option<Signal>,
+    buzzer: Option<Signal>,
+}
+
+impl SignalLines for PinSignals {
+    fn show(&mut self, levels: Levels) -> Result<(), BoardError> {
+        for (signal, on) in [(&mut self.led, levels.led), (&mut self.buzzer, levels.buzzer)] {
+            if let Some(signal) = signal {
+                signal.pin.write(Level::from(on == signal.active_high));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PinSignals {
+    fn drop(&mut self) {
+        let _ = self.show(Levels::default());
     }
 }
 

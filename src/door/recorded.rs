@@ -13,6 +13,8 @@ use crate::door::Board;
 use crate::door::BoardError;
 use crate::door::DataLine;
 use crate::door::DataLines;
+use crate::door::SignalLines;
+use crate::door::indicator::Levels;
 use crate::door::strike::Inputs;
 
 /// Levels that are kept of the relay and of the data lines each; the oldest go first. A day of a
@@ -101,6 +103,56 @@ impl RecordedBoard {
     /// Its wires, for whoever watches them.
     pub fn wires(&self) -> Wires {
         self.wires.clone()
+    }
+}
+
+/// Lamp and buzzer without wires; clones see the same ones.
+#[derive(Clone, Default)]
+pub struct RecordedSignals(Arc<Mutex<Signals>>);
+
+#[derive(Default)]
+struct Signals {
+    shown: VecDeque<Levels>,
+    fault: Option<BoardError>,
+}
+
+impl RecordedSignals {
+    /// Its lines, both off.
+    pub fn lines(&self) -> Box<dyn SignalLines> {
+        Box::new(RecordedSignalLines(self.clone()))
+    }
+
+    /// What was shown since the last call, oldest first.
+    pub fn take(&self) -> Vec<Levels> {
+        self.lock().shown.drain(..).collect()
+    }
+
+    /// Lets everything fail from now on, or work again.
+    pub fn set_fault(&self, fault: Option<BoardError>) {
+        self.lock().fault = fault;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Signals> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct RecordedSignalLines(RecordedSignals);
+
+impl SignalLines for RecordedSignalLines {
+    fn show(&mut self, levels: Levels) -> Result<(), BoardError> {
+        let mut signals = self.0.lock();
+        if let Some(error) = &signals.fault {
+            return Err(error.clone());
+        }
+        keep(&mut signals.shown, levels);
+        Ok(())
+    }
+}
+
+impl Drop for RecordedSignalLines {
+    fn drop(&mut self) {
+        let _ = self.show(Levels::default());
     }
 }
 

@@ -8,17 +8,23 @@ use crate::config::door::InputLine;
 use crate::config::door::Wiring;
 use crate::door::Board;
 use crate::door::BoardError;
+use crate::door::SignalLines;
 #[cfg(feature = "gpio")]
 use crate::door::chardev::ChardevBoard;
 #[cfg(feature = "gpio")]
 use crate::door::chardev::examine as examine_chardev;
+#[cfg(feature = "gpio")]
+use crate::door::chardev::signals as chardev_signals;
 #[cfg(feature = "gpio")]
 use crate::door::raspberry::RaspberryBoard;
 #[cfg(feature = "gpio")]
 use crate::door::raspberry::examine as examine_raspberry;
 #[cfg(feature = "gpio")]
 use crate::door::raspberry::is_raspberry;
+#[cfg(feature = "gpio")]
+use crate::door::raspberry::signals as raspberry_signals;
 use crate::door::recorded::RecordedBoard;
+use crate::door::recorded::RecordedSignals;
 use crate::door::recorded::Telling;
 use crate::door::strike::Inputs;
 
@@ -37,6 +43,18 @@ pub fn board(
     };
     let described = board.describe();
     Ok((board, described))
+}
+
+/// Requests the lines of lamp and buzzer, both off. They are the same board's as the door's, and
+/// are no part of what [`board`] opens: whatever they do, the door works.
+pub fn signals(backend: DoorBackend, wiring: &Wiring) -> Result<Box<dyn SignalLines>, BoardError> {
+    match backend {
+        DoorBackend::None => Err(no_door()),
+        DoorBackend::Simulated => Ok(RecordedSignals::default().lines()),
+        DoorBackend::Chardev => chardev_signals(wiring),
+        DoorBackend::Auto if !is_raspberry() => chardev_signals(wiring),
+        DoorBackend::Rppal | DoorBackend::Auto => raspberry_signals(wiring),
+    }
 }
 
 /// What would be opened, and whether that would succeed; opens nothing that a running daemon holds.
@@ -126,6 +144,16 @@ fn chardev_board(_: &Wiring) -> Result<Box<dyn Board>, BoardError> {
 }
 
 #[cfg(not(feature = "gpio"))]
+fn raspberry_signals(_: &Wiring) -> Result<Box<dyn SignalLines>, BoardError> {
+    Err(not_built())
+}
+
+#[cfg(not(feature = "gpio"))]
+fn chardev_signals(_: &Wiring) -> Result<Box<dyn SignalLines>, BoardError> {
+    Err(not_built())
+}
+
+#[cfg(not(feature = "gpio"))]
 fn examine_raspberry(_: &Wiring) -> Result<String, BoardError> {
     Err(not_built())
 }
@@ -152,6 +180,8 @@ mod tests {
             tamper: None,
             bell: None,
             wiegand: None,
+            led: None,
+            buzzer: None,
         };
         let (mut board, _) = board(DoorBackend::Simulated, &wired).unwrap();
         assert_eq!(board.inputs(), Ok(Inputs { open: Some(false), ..Inputs::default() }));

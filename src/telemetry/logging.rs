@@ -130,18 +130,24 @@ struct Surroundings {
 impl Surroundings {
     fn of_this_process() -> Self {
         Self {
-            under_systemd: std::env::var("JOURNAL_STREAM")
-                .is_ok_and(|stream| Some(stream) == stderr_device()),
+            under_systemd: is_journal(io::stderr()),
             terminal: io::stderr().is_terminal(),
             no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
         }
     }
 }
 
-/// Device and inode of standard error in the form of `$JOURNAL_STREAM`, which a child inherits
-/// even when its standard error goes elsewhere.
-fn stderr_device() -> Option<String> {
-    let descriptor = io::stderr().as_fd().try_clone_to_owned().ok()?;
+/// Whether a stream of this process is systemd's journal, which keeps what is written there.
+///
+/// `$JOURNAL_STREAM` names device and inode; a child inherits it even when its streams go elsewhere.
+pub fn is_journal(stream: impl AsFd) -> bool {
+    let Ok(journal) = std::env::var("JOURNAL_STREAM") else { return false };
+    device(&stream).is_some_and(|own| own == journal)
+}
+
+/// Device and inode of a stream in the form of `$JOURNAL_STREAM`.
+fn device(stream: &impl AsFd) -> Option<String> {
+    let descriptor = stream.as_fd().try_clone_to_owned().ok()?;
     let metadata = File::from(descriptor).metadata().ok()?;
     Some(format!("{}:{}", metadata.dev(), metadata.ino()))
 }

@@ -14,6 +14,7 @@ mod contract;
 mod door;
 mod endurance;
 mod first_start;
+mod first_use;
 mod liveness_eval;
 mod models;
 mod pad_record;

@@ -17,6 +17,7 @@ use crate::config::door::DoorBackend;
 use crate::config::door::DoorConfig;
 use crate::config::door::InputLine;
 use crate::config::door::LockType;
+use crate::config::door::OutputLine;
 use crate::config::door::Wiegand;
 use crate::config::door::Wiring;
 use crate::config::raw::ConfigError;
@@ -194,12 +195,15 @@ impl Checker<'_> {
                 &[("none", None), ("no", Some(true))],
             )?,
             wiegand: self.wiegand(raw)?,
+            led: self.output("door.led", &raw.led, raw.led_line)?,
+            buzzer: self.output("door.buzzer", &raw.buzzer, raw.buzzer_line)?,
         };
         let inputs = [wiring.contact, wiring.exit, wiring.tamper, wiring.bell];
         let inputs = inputs.into_iter().flatten().map(|input| input.line);
+        let outputs = [wiring.led, wiring.buzzer].into_iter().flatten().map(|output| output.line);
         let wiegand = wiring.wiegand.iter().flat_map(|wiegand| [wiegand.d0_line, wiegand.d1_line]);
         let mut used = HashSet::new();
-        for line in inputs.chain(wiegand).chain([wiring.relay_line]) {
+        for line in inputs.chain(outputs).chain(wiegand).chain([wiring.relay_line]) {
             self.within("door", line, 0..=LINE_MAX)?;
             if !used.insert(line) {
                 return Err(self.wrong("door", format!("line {line} is used twice")));
@@ -217,6 +221,12 @@ impl Checker<'_> {
     ) -> Result<Option<InputLine>, ConfigError> {
         let kind = self.word(key, word, words)?;
         Ok(kind.map(|closed_means_true| InputLine { line, closed_means_true }))
+    }
+
+    fn output(&self, key: &str, word: &str, line: u32) -> Result<Option<OutputLine>, ConfigError> {
+        let words = [("none", None), ("high", Some(true)), ("low", Some(false))];
+        let active = self.word(key, word, &words)?;
+        Ok(active.map(|active_high| OutputLine { line, active_high }))
     }
 
     fn wiegand(&self, raw: &RawDoor) -> Result<Option<Wiegand>, ConfigError> {

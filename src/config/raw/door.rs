@@ -50,6 +50,14 @@ pub struct RawDoor {
     pub bell: String,
     /// Default 24.
     pub bell_line: u32,
+    /// `none`, `high` or `low`; default `none`.
+    pub led: String,
+    /// Default 25.
+    pub led_line: u32,
+    /// `none`, `high` or `low`; default `none`.
+    pub buzzer: String,
+    /// Default 12.
+    pub buzzer_line: u32,
     /// Failed attempts, 0 to 100, 0: never; default 5.
     pub fail_alarm_n: u32,
     /// Seconds in which they count, 1 to 3600; default 60.
@@ -118,6 +126,10 @@ impl Default for RawDoor {
             tamper_line: 23,
             bell: none(),
             bell_line: 24,
+            led: none(),
+            led_line: 25,
+            buzzer: none(),
+            buzzer_line: 12,
             fail_alarm_n: 5,
             fail_window_s: 60,
             lockout_s: 60,

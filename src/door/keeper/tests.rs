@@ -363,6 +363,31 @@ fn requests_that_a_stop_overtakes_are_refused_with_their_drafts() {
     assert_eq!(wires.relay_history(), []);
 }
 
+#[test]
+fn lamp_and_buzzer_learn_of_refusals_and_of_a_leaf_that_stands_open() {
+    let (mut rig, wires) = Rig::new(|parts| {
+        parts.has_inputs = true;
+        parts.options.held_open = Some(30 * S);
+        parts.options.pre_alarm = 10 * S;
+    });
+    let told = |rig: &Rig| {
+        let read = |counter: &std::sync::atomic::AtomicU32| counter.load(Ordering::Relaxed);
+        (read(&rig.shared.denied), read(&rig.shared.held_open_soon))
+    };
+    let leaf = |open| Inputs { open: Some(open), ..Inputs::default() };
+    wires.set_inputs(leaf(false));
+    (0..10).for_each(|_| rig.pass(S / 50));
+    rig.grant("a");
+    wires.set_inputs(leaf(true));
+    (0..10).for_each(|_| rig.pass(S / 50));
+    assert_eq!(told(&rig), (0, 0));
+    rig.pass(20 * S);
+    assert_eq!(told(&rig), (0, 1), "the leaf stands open");
+    rig.command(DoorCommand::Mode(Mode::Lockdown));
+    rig.grant("b");
+    assert_eq!(told(&rig), (1, 1), "nobody is let in");
+}
+
 /// Not a test of speed: it prints what `--nocapture` shows, and fails only if a command is lost.
 #[test]
 fn every_command_reaches_the_line() {

@@ -434,6 +434,7 @@ impl Keeper {
     }
 
     fn tell(&self, notice: Notice) {
+        self.shared.note(notice.report);
         if let Some(telling) = &self.telling {
             telling.tell(notice);
         }
