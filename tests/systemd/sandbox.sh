@@ -107,7 +107,12 @@ exec unshare --mount --pid --fork --cgroup --uts --ipc --net --propagation priva
   umount -l .outside
   # As systemd itself does outside a container: credentials are mounted in a namespace of their own and must show here.
   mount --make-rshared /
+  # A network of its own: nobody is there.
   chroot . ip link set lo up
+  chroot . ip link add lan type veth peer name wall
+  chroot . ip address add 192.168.7.7/24 dev lan
+  chroot . ip link set lan up
+  chroot . ip link set wall up
   exec env -i container=namespaces PATH=/usr/sbin:/usr/bin chroot . /lib/systemd/systemd --show-status=no --log-target=journal
 ' sh "$root"
 SH
@@ -195,14 +200,15 @@ check "is ready, and says so to systemd" wait_for 60 is ActiveState active
 is ActiveState active || { journal; fail "without it nothing else can be tried; the journal is in $ROOT.journal.log"; }
 check "loaded its models under MemoryDenyWriteExecute and the filter of system calls" log_has models_loaded
 check "answers over TLS" wait_for 10 inside curl -skf https://127.0.0.1:8443/ready
+check "announces itself by multicast, through the filter of addresses" wait_for 20 log_has '^announced$'
 check "runs as its own user" test "$(inside stat -c %U "/proc/$(pid)")" = facelatch
 check "has no privilege and a filter" awk '/^CapBnd:\t0000000000000000$/ { bound = 1 } /^Seccomp:\t2$/ { filter = 1 } END { exit !(bound && filter) }' < <(inside cat "/proc/$(pid)/status")
 check "was refused nothing that it asked for" sh -c '! grep -iE "not permitted|denied|refused"' < <(log)
 
 say "the sandbox"
-inside ip route add 203.0.113.0/24 dev lo; inside ip route add 192.168.7.0/24 dev lo
+inside ip route add 203.0.113.0/24 dev lo
 inside ip -6 route add 2001:db8::/32 dev lo 2>/dev/null || true
-inside ip address add 203.0.113.7/24 dev lo; inside ip address add 192.168.7.7/24 dev lo; inside ip -6 address add 2001:db8::7/128 dev lo nodad
+inside ip address add 203.0.113.7/24 dev lo; inside ip -6 address add 2001:db8::7/128 dev lo nodad
 printf 'another secret' > "$ROOT/etc/unread-secret"
 inside systemctl daemon-reload
 check "the probe ran" inside systemctl start facelatch-probe
