@@ -61,6 +61,8 @@ const LAYERS: &[(&str, Sideways, &[&str])] = &[
             "inference/download",
             "inference/install",
             "inference/manifest",
+            "store/archive",
+            "store/backup",
             "store/database",
             "store/keyfile",
             "store/memory",
@@ -108,6 +110,7 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("plotters", &["eval/plots"]),
     ("clap", &["cli"]),
     ("sd_notify", &["daemon"]),
+    ("strsim", &["config/raw"]),
     (
         "serde_json",
         &["bus/commands", "bus/discovery", "bus/wire", "store/schema", "web", "cli", "eval"],

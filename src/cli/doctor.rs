@@ -6,6 +6,7 @@
 
 mod claim;
 mod identity;
+mod store;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,15 +17,12 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::json;
 
 use crate::bus::mqtt;
 use crate::bus::wire::{DeviceId, Topics};
 use crate::camera::CameraError;
 use crate::camera::select::{self, CameraRequest};
-use crate::cli::api::Api;
-use crate::cli::doctor::identity::People;
 use crate::cli::output::{json, line};
 use crate::clock::{Clock, SystemClock, UtcTime};
 use crate::config::door::{DoorBackend, DoorConfig};
@@ -106,7 +104,7 @@ pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
         pack.as_ref().map(|pack| liveness(&pack.name, pack.pad.len(), config.liveness.required)),
     );
     checks.push(permissions(&config.store.dir));
-    let (store, daemon_runs, people) = store(config);
+    let (store, daemon_runs, people) = store::store(config);
     checks.push(store);
     checks.extend(claim::check(config));
     checks.extend(pack.into_iter().flat_map(|pack| {
@@ -219,49 +217,6 @@ fn permissions(dir: &Path) -> Check {
             "repeat as that user (sudo -u facelatch facelatch doctor)",
         ),
         Ok(_) => Check::ok("permissions", format!("{shown} is private")),
-    }
-}
-
-/// Opens the store, or asks the daemon that has it open; also answers whether a daemon runs, and the
-/// number of people in each collection.
-fn store(config: &Config) -> (Check, bool, People) {
-    if !config.store.dir.join("facelatch.redb").exists() {
-        let detail = "none yet; the first start makes it";
-        let check = Check::new("store", State::Warning, detail, "facelatch run");
-        return (check, false, People::new());
-    }
-    let counted = |api: &mut Api| {
-        let answer = api.send("GET", "/collections", None)?;
-        let collections = answer.as_array().map(Vec::as_slice).unwrap_or_default();
-        let of =
-            |c: &Value| Some((c["name"].as_str()?.into(), c["num_persons"].as_u64()? as usize));
-        anyhow::Ok(collections.iter().filter_map(of).collect::<People>())
-    };
-    match Api::open_without_models(config) {
-        Err(error) => {
-            let remedy =
-                "the message says which file; restore it or the backup, nothing was changed";
-            (Check::failed("store", format!("{error:#}"), remedy), false, People::new())
-        }
-        Ok(mut api) => {
-            let daemon_runs = api.is_daemon();
-            match counted(&mut api) {
-                Ok(people) => {
-                    let (collections, all) = (people.len(), people.values().sum::<usize>());
-                    let runs = if daemon_runs { " (the daemon runs)" } else { "" };
-                    let detail = format!("{collections} collections, {all} people{runs}");
-                    (Check::ok("store", detail), daemon_runs, people)
-                }
-                Err(error) => {
-                    let remedy = "see the daemon's log";
-                    (
-                        Check::failed("store", format!("{error:#}"), remedy),
-                        daemon_runs,
-                        People::new(),
-                    )
-                }
-            }
-        }
     }
 }
 

@@ -5,6 +5,8 @@
 //! send: to the daemon's local socket while it runs, else to the service within this process.
 
 pub mod api;
+pub mod audit;
+pub mod backup;
 pub mod bench;
 pub mod camera;
 pub mod check;
@@ -23,6 +25,7 @@ pub mod pad;
 pub mod person;
 pub mod quiet;
 pub mod search;
+pub mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -94,6 +97,14 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Search a collection for the faces in picture files
     Search(search::SearchArgs),
+    /// Copy the store into a file, sealed and without its key, with the daemon running or not
+    Backup(backup::BackupArgs),
+    /// Put a backup in the place of the store; the daemon must not run
+    Restore(backup::RestoreArgs),
+    /// Say what the store is; do what is due every day
+    Store(store::StoreArgs),
+    /// Say who did what: administrative acts, exports and searches, by key
+    Audit(audit::AuditArgs),
 }
 
 /// Parses the command line, does what it says, and answers the exit code.
@@ -148,6 +159,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Mqtt(args) => mqtt::run(&args, &config),
         Command::Bench(args) => bench::run(&args, &config),
         Command::Search(args) => search::run(&args, &config),
+        Command::Backup(args) => backup::back_up(args, &config),
+        Command::Restore(args) => backup::restore(&args, &config),
+        Command::Store(args) => store::run(&args, &config),
+        Command::Audit(args) => audit::run(&args, &config),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing is opened here; whether a file or a device exists is `facelatch doctor`'s question.
 
 mod door;
+mod retention;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -65,6 +66,7 @@ impl Checker<'_> {
             cameras,
             liveness: LivenessConfig { required: raw.liveness.required },
             mqtt: self.mqtt(&raw.mqtt)?,
+            retention: self.retention(&raw.retention)?,
             log: self.log(raw.log)?,
         })
     }

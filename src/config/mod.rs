@@ -7,10 +7,12 @@
 pub mod check;
 pub mod door;
 pub mod raw;
+pub mod retention;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::config::door::DoorConfig;
+use crate::config::retention::RetentionConfig;
 use crate::face::comparison::Score;
 use crate::gallery::names::CollectionName;
 
@@ -33,6 +35,8 @@ pub struct Config {
     pub mqtt: Option<MqttConfig>,
     /// The door.
     pub door: DoorConfig,
+    /// How long things stay.
+    pub retention: RetentionConfig,
     /// Logs.
     pub log: LogConfig,
 }

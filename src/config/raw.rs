@@ -6,6 +6,8 @@
 //! with the defaults below.
 
 pub mod door;
+mod names;
+pub mod retention;
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,6 +19,7 @@ use thiserror::Error;
 
 use crate::config::raw::door::RawDoor;
 use crate::config::raw::door::RawSchedule;
+use crate::config::raw::retention::RawRetention;
 use crate::config::{Config, check};
 
 /// Where the configuration is looked for when no file is named.
@@ -85,6 +88,8 @@ pub struct RawConfig {
     pub door: RawDoor,
     /// `[[schedule]]`, at most 64
     pub schedule: Vec<RawSchedule>,
+    /// `[retention]`
+    pub retention: RawRetention,
     /// `[log]`
     pub log: RawLog,
 }
@@ -353,8 +358,10 @@ pub fn read(
 ) -> Result<RawConfig, ConfigError> {
     let syntax = |reason: String| ConfigError::Syntax { file: file.into(), reason };
     // Read as text first: only then do errors carry line and column.
-    let mut raw: RawConfig =
-        toml::from_str(text).map_err(|error| syntax(error.to_string().trim_end().to_string()))?;
+    let mut raw: RawConfig = toml::from_str(text).map_err(|error| {
+        let hint = names::hint(text, &example(), names::RENAMED);
+        syntax(format!("{}{hint}", error.to_string().trim_end()))
+    })?;
     let mut overrides: Vec<(String, String)> = environment
         .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) && name.contains("__"))
         .collect();
@@ -365,11 +372,21 @@ pub fn read(
         let mut tree = toml::Value::try_from(&raw).map_err(|error| wrong(error.to_string()))?;
         let keys = variable[ENVIRONMENT_PREFIX.len()..].to_lowercase();
         let keys: Vec<&str> = keys.split("__").collect();
-        lay_over(&mut tree, &keys, &value).map_err(&wrong)?;
+        let hint = || names::hint_of(&keys, &example(), names::RENAMED);
+        lay_over(&mut tree, &keys, &value).map_err(|reason| wrong(reason + &hint()))?;
         raw = serde_path_to_error::deserialize(tree)
             .map_err(|error| wrong(format!("`{}`: {}", error.path(), error.inner().message())))?;
     }
     Ok(raw)
+}
+
+/// Every key, with one camera and one schedule.
+fn example() -> RawConfig {
+    RawConfig {
+        camera: vec![RawCamera::default()],
+        schedule: vec![RawSchedule::default()],
+        ..RawConfig::default()
+    }
 }
 
 /// Sets the value at `keys`; a number addresses an array, its first free position appends.
@@ -483,6 +500,9 @@ mod tests {
             ("[[schedule]]\nweekly = [\"monday 8-18\"]", "schedule[0].weekly"),
             ("[[schedule]]\nname = \"always\"", "schedule[0].name"),
             ("[[camera]]\nfalse_accept_per_attempt = 0.5", "camera[0].false_accept_per_attempt"),
+            ("[retention]\nevents_days = 3651", "retention.events_days"),
+            ("[retention]\nevents_days = 30\ninactive_days = 31", "retention.inactive_days"),
+            ("[retention]\nbackups_keep = 0", "retention.backups_keep"),
             ("[log]\nformat = \"xml\"", "log.format"),
             ("[device]\nname = \"\"", "device.name"),
         ];
@@ -576,11 +596,7 @@ mod tests {
         let page = include_str!("../../docs/ref/config.md");
         let shown = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
         let shown: RawConfig = toml::from_str(shown.expect("a toml block")).unwrap();
-        let defaults = RawConfig {
-            camera: vec![RawCamera::default()],
-            schedule: vec![RawSchedule::default()],
-            ..RawConfig::default()
-        };
+        let defaults = example();
         assert_eq!(shown, defaults);
         let toml::Value::Table(sections) = toml::Value::try_from(&defaults).unwrap() else {
             panic!("a table");

@@ -10,6 +10,7 @@ use anyhow::Context;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ModelsConfig};
 use crate::daemon::metered::MeteredStore;
+use crate::daemon::upkeep::{Caretaker, CaretakerParts};
 use crate::gallery::person::EmbeddingModelId;
 use crate::inference::manifest::{Manifest, ManifestError};
 use crate::inference::{ModelLoader, Pack};
@@ -32,6 +33,8 @@ pub struct Assembly {
     pub feed: Arc<EventFeed>,
     /// Who is enrolled.
     pub roster: Arc<Roster>,
+    /// Looks after the store.
+    pub caretaker: Arc<Caretaker>,
     /// The models at work, or why there are none.
     pub recognition: Recognition,
     /// Answers requests.
@@ -92,10 +95,19 @@ fn assemble_on(
     surroundings: Surroundings,
     (recognition, model, dimension): Recognising,
 ) -> anyhow::Result<Assembly> {
-    let store = MeteredStore::new(store, Arc::clone(&surroundings.metrics));
-    let store: Arc<dyn Store> = Arc::new(store);
+    let metered = Arc::new(MeteredStore::new(store, Arc::clone(&surroundings.metrics)));
+    let store: Arc<dyn Store> = Arc::clone(&metered) as _;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let roster = Arc::new(Roster::open(Arc::clone(&store), clock, model, dimension)?);
+    let roster = Arc::new(Roster::open(Arc::clone(&store), Arc::clone(&clock), model, dimension)?);
+    let parts = CaretakerParts {
+        archive: metered,
+        store: Arc::clone(&store),
+        roster: Arc::clone(&roster),
+        retention: config.retention,
+        dir: config.store.dir.clone(),
+        clock,
+    };
+    let caretaker = Arc::new(Caretaker::new(parts, &config.store));
     let feed = Arc::new(EventFeed::new());
     let service = Arc::new(Service::new(
         Arc::clone(&roster),
@@ -105,10 +117,11 @@ fn assemble_on(
             metrics_access: config.http.metrics,
             status: surroundings.status,
             events: EventLog::new(Arc::clone(&store), Arc::clone(&feed)),
+            upkeep: Some(Arc::clone(&caretaker) as _),
             stream_pace: Pace::default(),
         },
     ));
-    Ok(Assembly { store, feed, roster, recognition, service })
+    Ok(Assembly { store, feed, roster, caretaker, recognition, service })
 }
 
 /// No template has this model, so nobody is found, and nobody is lost.

@@ -1,11 +1,16 @@
 //! A store that is measured: how long commits take and how often the store fails, for `/metrics`.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::access::event::Event;
+use crate::clock::UtcTime;
 use crate::gallery::names::{CollectionName, PersonId};
-use crate::store::{Change, Contents, EventBounds, ScrubReport, Setting, Store, StoreError};
+use crate::store::{
+    Archive, AuditEntry, AuditLog, Change, Contents, EventBounds, Exported, ScrubReport, Setting,
+    Statistics, Store, StoreError,
+};
 use crate::telemetry::Metrics;
 
 /// Hands everything on to a store and counts.
@@ -31,6 +36,20 @@ impl<S> MeteredStore<S> {
             self.metrics.store_commit(start.elapsed());
         }
         self.counted(result)
+    }
+}
+
+impl<S: AuditLog> AuditLog for MeteredStore<S> {
+    fn append_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.timed(|store| store.append_audit(entries))
+    }
+
+    fn audit(&self, after_seq: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        self.counted(self.store.audit(after_seq, limit))
+    }
+
+    fn audit_bounds(&self) -> Result<EventBounds, StoreError> {
+        self.counted(self.store.audit_bounds())
     }
 }
 
@@ -73,6 +92,16 @@ impl<S: Store> Store for MeteredStore<S> {
 
     fn scrub(&self) -> Result<ScrubReport, StoreError> {
         self.counted(self.store.scrub())
+    }
+}
+
+impl<S: Archive> Archive for MeteredStore<S> {
+    fn statistics(&self) -> Result<Statistics, StoreError> {
+        self.counted(self.store.statistics())
+    }
+
+    fn export(&self, now: UtcTime, out: &mut dyn Write) -> Result<Exported, StoreError> {
+        self.counted(self.store.export(now, out))
     }
 }
 

@@ -13,8 +13,8 @@ pub mod pipeline;
 pub mod snapshot;
 pub mod status;
 pub mod supervise;
+pub mod upkeep;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -47,7 +47,6 @@ use crate::daemon::status::{Device, WatchedCamera};
 use crate::daemon::supervise::Signals;
 use crate::door::Board;
 use crate::recognition::pool::RecognizerPool;
-use crate::roster::Roster;
 use crate::shutdown::{self, StopSignal};
 use crate::telemetry::{Metrics, logging};
 use crate::web::server::Server;
@@ -61,9 +60,6 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 const WATCHING_STOP_MAX: Duration = Duration::from_millis(2000);
 /// The relay is released within this time of a stop: two turns of its keeper.
 const RELEASE_TIME: Duration = Duration::from_millis(100);
-/// Pause between looks at deletions whose records are still in the file. The file is rewritten as
-/// a whole, so on an SD card a burst of deletions must share one rewriting.
-const SCRUB_PERIOD: Duration = Duration::from_secs(60);
 
 /// Runs until a signal; answers the exit code.
 pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
@@ -111,8 +107,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     let surroundings = Started { mqtt: mqtt.as_ref(), device: &device, commands: &commands };
     let mut watching = start_watching(config, &assembly, opened, &surroundings, &stop)?;
     watching.extend(announcing);
-    let (roster, dir) = (Arc::clone(&assembly.roster), config.store.dir.clone());
-    let scrubbing = runtime.spawn(scrub(roster, dir, stop.clone()));
+    let keeping = runtime.spawn(upkeep::run(Arc::clone(&assembly.caretaker), stop.clone()));
     let alive = Arc::clone(&device);
     let is_alive = move || alive.is_alive();
     runtime.spawn(supervise::watchdog(pool(&assembly).cloned(), is_alive, stop.clone()));
@@ -135,7 +130,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
         let _ = tokio::time::timeout(WATCHING_STOP_MAX, joined).await;
         bus_stopper.stop();
         let _ = serving.await;
-        let _ = scrubbing.await;
+        let _ = keeping.await;
         if let Some(delivering) = delivering {
             let _ = delivering.await;
         }
@@ -387,30 +382,6 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<Joi
         .name(name.to_string())
         .spawn(work)
         .with_context(|| format!("the thread `{name}` cannot start"))
-}
-
-/// Removes what was deleted from the file, and the claim file whose key was revoked, soon after the
-/// deletion and off its way.
-async fn scrub(roster: Arc<Roster>, store_dir: PathBuf, mut stop: StopSignal) {
-    loop {
-        tokio::select! {
-            () = stop.wait() => return,
-            () = tokio::time::sleep(SCRUB_PERIOD) => {}
-        }
-        if !roster.scrub_owed() {
-            continue;
-        }
-        let (own, dir) = (Arc::clone(&roster), store_dir.clone());
-        let work = move || {
-            claim::forget_revoked(&dir, &own);
-            own.scrub()
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(report)) => tracing::debug!(?report, "store_scrubbed"),
-            Ok(Err(error)) => warn!(%error, "store_scrub_failed"),
-            Err(error) => error!(%error, "store_scrub_failed"),
-        }
-    }
 }
 
 #[cfg(test)]

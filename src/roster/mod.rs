@@ -6,6 +6,7 @@
 //! All methods that change something, and `image`, block on the disk: never call them on a network
 //! task.
 
+pub mod audit;
 pub mod keys;
 
 use std::collections::BTreeMap;
@@ -27,20 +28,14 @@ use crate::face::template::Template;
 use crate::gallery::Gallery;
 use crate::gallery::names::CollectionName;
 use crate::gallery::names::PersonId;
-use crate::gallery::person::EmbeddingModelId;
-use crate::gallery::person::FaceStorageType;
-use crate::gallery::person::Member;
-use crate::gallery::person::Person;
-use crate::gallery::person::REFERENCES_PER_PERSON_MAX;
-use crate::gallery::person::Reference;
+use crate::gallery::person::{
+    EmbeddingModelId, FaceStorageType, Member, Person, REFERENCES_PER_PERSON_MAX, Reference,
+};
 use crate::gallery::ranking::Candidate;
-use crate::store::Change;
-use crate::store::ImageChange;
-use crate::store::KeyRecord;
-use crate::store::Scope;
-use crate::store::ScrubReport;
-use crate::store::Store;
-use crate::store::StoreError;
+use crate::roster::audit::Audit;
+use crate::store::{
+    AuditAct, AuditLog, Change, ImageChange, KeyRecord, Scope, ScrubReport, Store, StoreError,
+};
 
 /// Why a change was refused. Whatever the reason, nothing has changed.
 #[derive(Debug, Error)]
@@ -144,6 +139,7 @@ pub struct Roster {
     /// Held from reading the snapshot that a change builds on until its successor is in place.
     writer: Mutex<()>,
     scrub_owed: AtomicBool,
+    audit: Audit,
 }
 
 impl Roster {
@@ -165,7 +161,9 @@ impl Roster {
             .collect();
         let mut snapshot = Snapshot { collections, keys: contents.keys };
         snapshot.sort_keys();
+        let log: Arc<dyn AuditLog> = Arc::<dyn Store>::clone(&store);
         Ok(Self {
+            audit: Audit::new(log, Arc::clone(&clock)),
             store,
             clock,
             model,
@@ -175,6 +173,11 @@ impl Roster {
             // What an earlier run left is for the store to say.
             scrub_owed: AtomicBool::new(true),
         })
+    }
+
+    /// Where it is written down who does what.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// The embedding model whose templates are searched and enrolled.
@@ -333,6 +336,7 @@ impl Roster {
         if self.keys().iter().any(|record| record.scopes.contains(&Scope::Admin)) {
             return Ok(None);
         }
+        self.audit.before(audit::DEVICE, AuditAct::AddKey, "admin")?;
         self.make_key("admin", &[Scope::Admin]).map(Some)
     }
 

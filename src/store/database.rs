@@ -12,17 +12,23 @@
 //! says. Damaged pages can trip redb's own assertions; such a panic is caught here and becomes
 //! [`StoreError::Corrupt`].
 //!
+//! **Versions.** An older file is kept beside the new one before it is migrated (`migration`), and so
+//! is one that a backup replaces (`restore`): there is always a way back.
+//!
 //! **What the file shows.** See `vault` (sealing) and `scrub` (what deletions leave behind).
 //!
 //! What is assumed of the medium: what it confirmed as synchronised stays, and writes do not spill
 //! into other sectors. It may write sectors in any order, tear a write that was not synchronised,
 //! fail, and be full.
 
+mod audit;
 mod changes;
 mod events;
+mod export;
 mod medium;
 mod meta;
 mod migration;
+mod restore;
 mod scrub;
 #[cfg(test)]
 mod tests;
@@ -34,9 +40,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use redb::{
-    Durability, ReadTransaction, ReadableDatabase, ReadableTableMetadata, WriteTransaction,
-};
+use redb::{Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 use zeroize::Zeroizing;
 
 use crate::config::StoreConfig;
@@ -76,26 +80,10 @@ struct Schema {
     migrations: &'static [Migration],
 }
 
-/// How much there is of everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Bytes of the database file.
-    pub file_bytes: u64,
-    /// Collections.
-    pub collections: u64,
-    /// People of all collections.
-    pub persons: u64,
-    /// Stored pictures.
-    pub images: u64,
-    /// API keys.
-    pub keys: u64,
-    /// Events in the log.
-    pub events: u64,
-    /// Whether deleted records still have to be removed from the file.
-    pub scrub_owed: bool,
-}
-
 impl Database {
+    /// Name of the database file in the store's directory.
+    pub const FILE_NAME: &str = medium::DATABASE_FILE_NAME;
+
     /// Opens the store of a directory; makes directory, key and database when there are none.
     ///
     /// Finishes what a crash interrupted: a leftover of a scrub is removed, a scrub that is owed
@@ -134,8 +122,11 @@ impl Database {
             store.peek()?;
         }
         store.migrate()?;
-        // Neither is a reason not to serve: both are tried again, at the next event and the next
-        // deletion.
+        // None of these is a reason not to serve: they are tried again, at the next start, the next
+        // event and the next deletion.
+        if let Err(error) = store.note_program() {
+            tracing::warn!(%error, "store_program_not_noted");
+        }
         if let Err(error) = store.trim_events() {
             tracing::warn!(%error, "event_log_trim_failed");
         }
@@ -143,25 +134,6 @@ impl Database {
             tracing::warn!(%error, "store_scrub_failed");
         }
         Ok(store)
-    }
-
-    /// How much there is of everything.
-    pub fn statistics(&self) -> Result<Statistics, StoreError> {
-        let file_bytes = self.medium.bytes().map_err(refused)?.unwrap_or_default();
-        self.read(|tx| {
-            let count = |table: SealedTable| -> Result<u64, StoreError> {
-                tx.open_table(table.definition()).map_err(refused)?.len().map_err(refused)
-            };
-            Ok(Statistics {
-                file_bytes,
-                collections: count(schema::COLLECTIONS)?,
-                persons: count(schema::PERSONS)?,
-                images: count(schema::IMAGES)?,
-                keys: count(schema::KEYS)?,
-                events: count(schema::EVENTS)?,
-                scrub_owed: meta::scrub_owed(&tx.open_table(schema::META).map_err(refused)?)?,
-            })
-        })
     }
 
     /// Makes the first database, whole before it has its name.
@@ -174,6 +146,7 @@ impl Database {
             }
             let mut meta = tx.open_table(schema::META).map_err(refused)?;
             meta::write_key_check(&mut meta, &self.vault, self.schema.version)?;
+            meta::set_program(&mut meta)?;
             drop(meta);
             tx.commit().map_err(refused)?;
             fresh.close().map_err(refused)
@@ -219,11 +192,21 @@ impl Database {
         }
     }
 
+    /// Notes that this program has had the file; writes nothing if it had it last.
+    fn note_program(&self) -> Result<(), StoreError> {
+        let noted =
+            self.read(|tx| meta::program(&tx.open_table(schema::META).map_err(refused)?))?;
+        if noted == meta::OWN_VERSION {
+            return Ok(());
+        }
+        self.write(|tx| meta::set_program(&mut tx.open_table(schema::META).map_err(refused)?))
+    }
+
     fn check(&self, tx: &ReadTransaction) -> Result<(), StoreError> {
         let meta = tx.open_table(schema::META).map_err(refused)?;
         let version = meta::version(&meta)?;
         if version > self.schema.version {
-            return Err(StoreError::TooNew { found: version, supported: self.schema.version });
+            return Err(meta::too_new(version, self.schema.version, meta::program(&meta)?));
         }
         if !meta::is_right_key(&meta, &self.vault, version)? {
             return Err(StoreError::WrongKey {

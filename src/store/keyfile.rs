@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::config::StoreConfig;
 use crate::store::StoreError;
+use crate::store::backup::like_parent;
 use crate::store::vault::{MASTER_KEY_BYTES, MasterKey};
 
 /// Name of the key file beside the database, and of the systemd credential.
@@ -85,6 +86,18 @@ impl KeySource {
         }
     }
 
+    /// Reads the key and never makes one: for what was sealed elsewhere.
+    pub fn load(&self) -> Result<MasterKey, StoreError> {
+        self.read().map_err(|error| match error {
+            KeyFileError::Missing => key_error(format!(
+                "the key file {} does not exist; a backup holds no key: put the key file of the \
+                 store that was backed up there, mode 0600",
+                self.path().display()
+            )),
+            other => self.refused(&other),
+        })
+    }
+
     fn read(&self) -> Result<MasterKey, KeyFileError> {
         let file = match File::open(self.path()) {
             Ok(file) => file,
@@ -113,6 +126,7 @@ impl KeySource {
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path())?;
         file.write_all(&digits(key))?;
         file.sync_all()?;
+        like_parent(self.path());
         let parent = self.path().parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     }

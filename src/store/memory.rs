@@ -12,7 +12,8 @@ use crate::access::event::Event;
 use crate::gallery::names::{CollectionName, PersonId};
 use crate::gallery::person::Person;
 use crate::store::{
-    Change, Contents, EventBounds, ImageChange, KeyRecord, ScrubReport, Setting, Store, StoreError,
+    AuditEntry, AuditLog, Change, Contents, EventBounds, ImageChange, KeyRecord, ScrubReport,
+    Setting, Store, StoreError,
 };
 
 /// Most events of a [`MemoryStore`] unless told otherwise.
@@ -31,6 +32,7 @@ struct State {
     events: BTreeMap<u64, Event>,
     newest_seq: u64,
     dropped: u64,
+    audit: Vec<AuditEntry>,
     settings: HashMap<Setting, Vec<u8>>,
     scrub_owed: bool,
     scrubs: usize,
@@ -88,6 +90,31 @@ impl MemoryStore {
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl AuditLog for MemoryStore {
+    fn append_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.writing()?;
+        for entry in entries {
+            let seq = state.audit.last().map_or(1, |last| last.seq + 1);
+            state.audit.push(AuditEntry { seq, ..entry.clone() });
+        }
+        Ok(())
+    }
+
+    fn audit(&self, after_seq: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        let state = self.state();
+        let after = state.audit.iter().filter(|entry| entry.seq > after_seq);
+        Ok(after.take(limit).cloned().collect())
+    }
+
+    fn audit_bounds(&self) -> Result<EventBounds, StoreError> {
+        let newest_seq = self.state().audit.len() as u64;
+        Ok(EventBounds { oldest_seq: 1, newest_seq, dropped: 0 })
     }
 }
 

@@ -3,17 +3,22 @@
 //!
 //! `database` implements it with redb and sealed records (`vault`, `schema`, `keyfile`); `memory`
 //! keeps everything in memory and fails on demand, for tests of whatever stands on a store.
+//! `archive` is the form of a backup, `backup` its files, `retention` how long things stay.
 //!
 //! Terms: a *commit* is durable when the call returns; a *scrub* removes what deletions left behind
 //! in the file, see [`Store::scrub`].
 
+pub mod archive;
+pub mod backup;
 pub mod database;
 pub mod feed;
 pub mod keyfile;
 pub mod memory;
+pub mod retention;
 pub mod schema;
 pub mod vault;
 
+use std::io::Write;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -158,6 +163,52 @@ pub struct ScrubReport {
     pub bytes_after: u64,
 }
 
+/// What the store is, and how much there is of everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Bytes of the database file.
+    pub file_bytes: u64,
+    /// Version of the form of its records.
+    pub schema_version: u32,
+    /// Version of the program that last opened it; empty before programs wrote it down.
+    pub program: String,
+    /// Schema version that the file had before it was last migrated; `None`: it never was.
+    pub migrated_from: Option<u32>,
+    /// Collections.
+    pub collections: u64,
+    /// People of all collections.
+    pub persons: u64,
+    /// Stored pictures.
+    pub images: u64,
+    /// API keys.
+    pub keys: u64,
+    /// Events in the log.
+    pub events: u64,
+    /// Whether deleted records still have to be removed from the file.
+    pub scrub_owed: bool,
+}
+
+/// What went into a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// Bytes.
+    pub bytes: u64,
+    /// Records of all kinds.
+    pub records: u64,
+    /// Schema version of the records.
+    pub schema_version: u32,
+}
+
+/// What a store on a medium can do besides: say what it is, and hand out a copy of itself.
+pub trait Archive: Send + Sync {
+    /// What it is, and how much there is of everything.
+    fn statistics(&self) -> Result<Statistics, StoreError>;
+    /// Writes the live records, sealed as they are, in the form of `archive`: one moment of the
+    /// store, whatever is changed meanwhile. The key is not among them. A failure of `out` is
+    /// [`StoreError::Backup`].
+    fn export(&self, now: UtcTime, out: &mut dyn Write) -> Result<Exported, StoreError>;
+}
+
 /// Why the store cannot serve.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -186,14 +237,28 @@ pub enum StoreError {
     },
     /// Written by a newer version.
     #[error(
-        "the store has schema version {found} and this program understands up to {supported}; \
-         install a newer version"
+        "the store has schema version {found}, written by facelatch {written_by}, and this \
+         program, facelatch {}, understands up to {supported}; install the newer version again, \
+         or restore a backup from before the update: facelatch restore FILE",
+        env!("CARGO_PKG_VERSION")
     )]
     TooNew {
         /// In the file.
         found: u32,
         /// Of this program.
         supported: u32,
+        /// Version of the program that last wrote it, or a word for one that did not say.
+        written_by: String,
+    },
+    /// A backup cannot be made or used. The store has not been changed.
+    #[error("the backup {file} cannot be {what}: {reason}; the store has not been changed")]
+    Backup {
+        /// Its file.
+        file: String,
+        /// `made` or `restored`.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
     },
     /// The file or a record is damaged.
     #[error("the store is damaged: {reason}. Keep a copy of the file and restore a backup")]
@@ -209,8 +274,115 @@ pub enum StoreError {
     },
 }
 
+/// What somebody did, or asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "&'static str")]
+#[allow(missing_docs, reason = "the words say what each is")]
+pub enum AuditAct {
+    CreateCollection,
+    DeleteCollection,
+    Enrol,
+    DeletePerson,
+    AddKey,
+    RevokeKey,
+    BackUp,
+    Restore,
+    Maintain,
+    /// A page of people with their pictures.
+    Export,
+    /// One person, or a page of people without pictures.
+    ReadPeople,
+    Search,
+    Compare,
+    /// Written by a later program.
+    Other,
+}
+
+impl AuditAct {
+    const ALL: [Self; 14] = [
+        Self::CreateCollection,
+        Self::DeleteCollection,
+        Self::Enrol,
+        Self::DeletePerson,
+        Self::AddKey,
+        Self::RevokeKey,
+        Self::BackUp,
+        Self::Restore,
+        Self::Maintain,
+        Self::Export,
+        Self::ReadPeople,
+        Self::Search,
+        Self::Compare,
+        Self::Other,
+    ];
+
+    /// The word for it, in the log and in answers.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::CreateCollection => "create_collection",
+            Self::DeleteCollection => "delete_collection",
+            Self::Enrol => "enrol",
+            Self::DeletePerson => "delete_person",
+            Self::AddKey => "add_key",
+            Self::RevokeKey => "revoke_key",
+            Self::BackUp => "back_up",
+            Self::Restore => "restore",
+            Self::Maintain => "maintain",
+            Self::Export => "export",
+            Self::ReadPeople => "read_people",
+            Self::Search => "search",
+            Self::Compare => "compare",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl From<AuditAct> for &'static str {
+    fn from(act: AuditAct) -> Self {
+        act.word()
+    }
+}
+
+impl From<String> for AuditAct {
+    fn from(word: String) -> Self {
+        Self::ALL.into_iter().find(|act| act.word() == word).unwrap_or(Self::Other)
+    }
+}
+
+/// One line of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Its number, given by the log.
+    pub seq: u64,
+    /// When it was asked for; of several that were counted together, the first.
+    pub time: UtcTime,
+    /// Id of a key; `local` for the device's own socket, `device` and `retention` for itself.
+    pub by: String,
+    /// What.
+    pub act: AuditAct,
+    /// To what or whom; empty where that says nothing.
+    pub subject: String,
+    /// How many times since the entry before.
+    pub times: u32,
+}
+
+/// Most entries of the audit log; the oldest go first. At some 200 bytes each they are 4 MB, and a
+/// backup, a maintenance and forty searches' minutes a day fill them in more than a year. Few in
+/// tests, so that they see the oldest go.
+pub const AUDIT_ENTRIES_MAX: u64 = if cfg!(test) { 50 } else { 20_000 };
+
+/// The audit log of a store.
+pub trait AuditLog: Send + Sync {
+    /// Appends entries durably, in one transaction; gives them their numbers, whatever they hold.
+    fn append_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError>;
+    /// Entries with a number above `after_seq`, oldest first, at most `limit`.
+    fn audit(&self, after_seq: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+    /// The range of the audit log, and how many entries were dropped.
+    fn audit_bounds(&self) -> Result<EventBounds, StoreError>;
+}
+
 /// Durable storage. Every method blocks; never call one on a network task.
-pub trait Store: Send + Sync {
+pub trait Store: AuditLog {
     /// Everything but pictures and events.
     fn load(&self) -> Result<Contents, StoreError>;
     /// Makes one change durable before it returns; on an error nothing has changed.

@@ -11,12 +11,13 @@
 //! | `images` | as in `persons` | the picture file |
 //! | `keys` | id of the API key | its record |
 //! | `events` | sequence number, big-endian | the event |
+//! | `audit` | sequence number, big-endian | the entry |
 //!
 //! The ids of a collection's people begin with the collection's id, so a collection is one range.
 //!
 //! A record begins with a byte that tells its form: 1, or 2 for a person whose open eyes are known,
 //! which has one number more at its end; every other person stays in form 1. Numbers are
-//! little-endian, text is its length in bytes (`u32`) and UTF-8. Events are JSON, since their form
+//! little-endian, text is its length in bytes (`u32`) and UTF-8. Events and entries are JSON, since their form
 //! is a published contract that grows by optional fields. Decoding checks every length against what
 //! is there before it allocates, and refuses what is left over: whatever the bytes, it answers and
 //! never panics.
@@ -35,25 +36,35 @@ use crate::gallery::person::{
     EmbeddingModelId, FaceStorageType, Person, REFERENCES_PER_PERSON_MAX, Reference,
 };
 use crate::store::vault::{RECORD_ID_BYTES, RecordId};
-use crate::store::{KeyRecord, Scope};
+use crate::store::{AuditEntry, KeyRecord, Scope};
 
 /// Version that this program writes.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// The steps from every older version to [`SCHEMA_VERSION`], in order.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    // Version 2 adds the second form of a person, which version 1 takes for damage: a program that
-    // knows only version 1 shall say that it is too old instead. No record changes.
-    from: 1,
-    rewrite: |_, record| Ok(record.to_vec()),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        // Version 2 adds the second form of a person, which version 1 takes for damage: a program
+        // that knows only version 1 shall say that it is too old instead. No record changes.
+        from: 1,
+        rewrite: |_, record| Ok(record.to_vec()),
+    },
+    Migration {
+        // Version 3 adds the audit log, which a program that knows only version 2 would lose with
+        // its next scrub. No record changes.
+        from: 2,
+        rewrite: |_, record| Ok(record.to_vec()),
+    },
+];
 
 /// A table of bytes.
 pub type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// What is not sealed: version, key check, counters.
 pub const META: TableDefinition<'static, &'static str, &'static [u8]> =
-    TableDefinition::new("meta");
+    TableDefinition::new(META_NAME);
+/// Name of that table.
+pub const META_NAME: &str = "meta";
 /// Collections.
 pub const COLLECTIONS: SealedTable = SealedTable("collections");
 /// People.
@@ -64,8 +75,10 @@ pub const IMAGES: SealedTable = SealedTable("images");
 pub const KEYS: SealedTable = SealedTable("keys");
 /// The event log.
 pub const EVENTS: SealedTable = SealedTable("events");
+/// The audit log.
+pub const AUDIT: SealedTable = SealedTable("audit");
 /// All tables with sealed values.
-pub const SEALED_TABLES: [SealedTable; 5] = [COLLECTIONS, PERSONS, IMAGES, KEYS, EVENTS];
+pub const SEALED_TABLES: [SealedTable; 6] = [COLLECTIONS, PERSONS, IMAGES, KEYS, EVENTS, AUDIT];
 
 /// `meta`: version of everything else, `u32`.
 pub const META_VERSION: &str = "schema_version";
@@ -81,6 +94,14 @@ pub const META_SCRUB_OWED: &str = "scrub_owed";
 pub const META_EVENT_NEWEST: &str = "event_newest";
 /// `meta`: events that were dropped, `u64`.
 pub const META_EVENTS_DROPPED: &str = "events_dropped";
+/// `meta`: number of the newest entry of the audit log, `u64`.
+pub const META_AUDIT_NEWEST: &str = "audit_newest";
+/// `meta`: entries of the audit log that were dropped, `u64`.
+pub const META_AUDIT_DROPPED: &str = "audit_dropped";
+/// `meta`: version of the program that last opened the file, text.
+pub const META_PROGRAM: &str = "program";
+/// `meta`: schema version before the last migration, `u32`; absent if there was none.
+pub const META_MIGRATED_FROM: &str = "migrated_from";
 /// Mode of the door, and whether faces open it.
 pub const META_SETTING_DOOR: &str = "setting_door";
 /// How far the broker has acknowledged.
@@ -326,6 +347,19 @@ pub fn encode_event(event: &Event) -> Result<Vec<u8>, RecordError> {
 pub fn decode_event(bytes: &[u8]) -> Result<Event, RecordError> {
     let input = Reader::new(bytes)?;
     serde_json::from_slice(input.0).map_err(|error| invalid("event", &error))
+}
+
+/// An entry of the audit log as a record.
+pub fn encode_audit(entry: &AuditEntry) -> Result<Vec<u8>, RecordError> {
+    let mut out = Writer::new();
+    serde_json::to_writer(&mut out.0, entry).map_err(|error| invalid("audit", &error))?;
+    Ok(out.0)
+}
+
+/// The entry of the audit log of a record.
+pub fn decode_audit(bytes: &[u8]) -> Result<AuditEntry, RecordError> {
+    let input = Reader::new(bytes)?;
+    serde_json::from_slice(input.0).map_err(|error| invalid("audit", &error))
 }
 
 fn invalid(field: &'static str, reason: &dyn std::fmt::Display) -> RecordError {
@@ -621,7 +655,7 @@ mod tests {
                 bytes.insert(0, FORM);
             }
             let _ = (decode_person(&bytes), decode_key(&bytes), decode_collection(&bytes));
-            let _ = decode_event(&bytes);
+            let _ = (decode_event(&bytes), decode_audit(&bytes));
         }
 
         #[test]
@@ -631,6 +665,17 @@ mod tests {
             bytes[at] = to;
             let _ = decode_person(&bytes);
         }
+    }
+
+    #[test]
+    fn an_entry_of_a_later_program_is_read_as_far_as_it_is_understood() {
+        let json = r#"{"seq":7,"time":"2026-01-01T00:00:00Z","by":"k1","act":"delete_person",
+            "subject":"staff/7","times":1,"more":true}"#;
+        let entry: AuditEntry = serde_json::from_str(json).unwrap();
+        assert_eq!(entry.act, crate::store::AuditAct::DeletePerson);
+        assert_eq!(decode_audit(&encode_audit(&entry).unwrap()), Ok(entry.clone()));
+        let later: AuditEntry = serde_json::from_str(&json.replace("delete_", "paint_")).unwrap();
+        assert_eq!(later, AuditEntry { act: crate::store::AuditAct::Other, ..entry });
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sealing of records: what the file shows to someone who has it, but not the key.
 //!
-//! Two keys are derived from the master key, one for each purpose, so that neither use weakens the
-//! other:
+//! Three keys are derived from the master key, one for each purpose, so that no use weakens
+//! another:
 //!
 //! * **Sealing**: XChaCha20-Poly1305. The nonce is random; with 192 bits, records can be sealed for
 //!   ever without a counter that a restored backup would set back. The associated data name the
@@ -9,6 +9,7 @@
 //!   another person's place, or read by a schema it was not written for, does not open.
 //! * **Record ids**: HMAC-SHA-256, cut to 128 bits, of what identifies a record. The database sorts
 //!   and finds by it, but it tells nothing about names without the key.
+//! * **Backups**: HMAC-SHA-256 over the digest of the whole, see `archive`.
 //!
 //! What it does not hide: how many records of each kind there are, how large they are, which people
 //! are in one collection, and that the file is an older copy of itself. Somebody who can replace
@@ -112,6 +113,7 @@ pub enum VaultError {
 pub struct Vault {
     cipher: XChaCha20Poly1305,
     record_ids: Zeroizing<[u8; 32]>,
+    backups: Zeroizing<[u8; 32]>,
     key_check: [u8; KEY_CHECK_BYTES],
 }
 
@@ -124,6 +126,7 @@ impl Vault {
         Self {
             cipher: XChaCha20Poly1305::new((&*sealing).into()),
             record_ids: master.derive("record ids"),
+            backups: master.derive("sign backups"),
             key_check,
         }
     }
@@ -141,6 +144,13 @@ impl Vault {
         let mut id = [0; RECORD_ID_BYTES];
         id.copy_from_slice(&mac[..RECORD_ID_BYTES]);
         id
+    }
+
+    /// Signs the digest of a backup: only who has the key can have made it. Records are sealed
+    /// anyway; this keeps anyone from joining a backup together from the records of several, which
+    /// would bring a revoked key back.
+    pub fn sign_backup(&self, sha256: &[u8; 32]) -> [u8; 32] {
+        *hmac(&self.backups, &[sha256])
     }
 
     /// Nonce and ciphertext; different at every call.

@@ -10,6 +10,7 @@ use hyper::HeaderMap;
 
 use crate::config::MetricsAccess;
 use crate::roster::Roster;
+use crate::roster::audit::LOCAL;
 use crate::store::{KeyRecord, Scope};
 use crate::web::error::{ApiError, ErrorCode};
 use crate::web::path::Access;
@@ -39,6 +40,15 @@ impl Holder {
         }
     }
 
+    /// How the audit log calls them.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Anyone => "anyone",
+            Self::LocalSocket => LOCAL,
+            Self::Key(record) => &record.id,
+        }
+    }
+
     /// Whether what was allowed at the beginning still is: the key has not been revoked.
     pub fn is_valid(&self, roster: &Roster) -> bool {
         match self {
@@ -58,16 +68,22 @@ pub fn authorise(
     if caller == Caller::LocalSocket {
         return Ok(Holder::LocalSocket);
     }
-    let Access::AnyOf(accepted) = access else { return Ok(Holder::Anyone) };
+    let accepted = match access {
+        Access::AnyOf(accepted) => Some(accepted),
+        Access::LocalSocket => None,
+        Access::Open | Access::Metrics => return Ok(Holder::Anyone),
+    };
     let presented = headers.get(KEY_HEADER).filter(|value| !value.is_empty());
     let presented = presented.ok_or_else(|| ApiError::new(ErrorCode::ApiKeyNotPresent))?;
     let record = presented.to_str().ok().and_then(|key| roster.authenticate(key));
     let record = record.ok_or_else(|| ApiError::new(ErrorCode::ApiKeyNotValid))?;
-    let suffices = |scope: &Scope| *scope == Scope::Admin || accepted.contains(scope);
-    if record.scopes.iter().any(suffices) {
-        Ok(Holder::Key(Arc::new(record)))
-    } else {
-        Err(ApiError::new(ErrorCode::Forbidden))
+    let suffices = |accepted: &[Scope]| {
+        let one = |scope: &Scope| *scope == Scope::Admin || accepted.contains(scope);
+        record.scopes.iter().any(one)
+    };
+    match accepted {
+        Some(accepted) if suffices(accepted) => Ok(Holder::Key(Arc::new(record))),
+        _ => Err(ApiError::new(ErrorCode::Forbidden)),
     }
 }
 

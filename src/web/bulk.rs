@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::gallery::person::FaceStorageType;
 use crate::recognition::pool::PoolError;
 use crate::roster::{Enrolment, EnrolmentMode};
+use crate::store::AuditAct;
 use crate::web::body;
 use crate::web::error::{ApiError, ErrorBody};
 use crate::web::faces::{Posted, Seen};
@@ -56,6 +57,8 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
     }
     let (stored, failed) = (enrolments.len(), failures.len());
     if !enrolments.is_empty() {
+        let subject = format!("{collection} ({stored} people)");
+        service.audit(request, AuditAct::Enrol, subject).await?;
         service.blocking(move |roster| Ok(roster.enrol(&collection, enrolments)?)).await?;
     }
     tracing::info!(collection = %form.collection_name, stored, failed, "people enrolled");

@@ -3,6 +3,7 @@
 use hyper::{Response, body::Bytes};
 
 use crate::recognition::Recognizer;
+use crate::store::AuditAct;
 use crate::web::answers::CompareAnswer;
 use crate::web::body;
 use crate::web::error::ApiError;
@@ -19,6 +20,7 @@ pub async fn compare(service: &Service, request: &Admitted) -> Result<Response<B
     let precision = Precision::of(&request.holder);
     let form: CompareForm = body::read(&request.body)?;
     let models = service.models()?;
+    service.audit_often(request, AuditAct::Compare, "");
     let liveness = LivenessDemand::new(form.check_liveness, models.has_liveness);
     let posted = [
         Posted { field: "face_base_64", text: form.face_base_64 },

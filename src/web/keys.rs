@@ -2,6 +2,7 @@
 
 use hyper::{Response, body::Bytes};
 
+use crate::store::AuditAct;
 use crate::web::answers::KeyAnswer;
 use crate::web::body;
 use crate::web::error::{ApiError, ErrorCode};
@@ -25,6 +26,7 @@ pub async fn add(service: &Service, request: &Admitted) -> Result<Response<Bytes
     if service.roster().keys().len() >= KEYS_MAX {
         return Err(ApiError::invalid("name", "there are 1000 keys; revoke one first"));
     }
+    service.audit(request, AuditAct::AddKey, form.name.as_str()).await?;
     let (record, key) =
         service.blocking(move |roster| Ok(roster.add_key(&form.name, &form.scopes)?)).await?;
     tracing::info!(key = %record.id, scopes = ?record.scopes, "key added");
@@ -34,6 +36,7 @@ pub async fn add(service: &Service, request: &Admitted) -> Result<Response<Bytes
 /// `DELETE /keys`: answers the record of the key that is no more.
 pub async fn revoke(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
     let KeyIdForm { id } = body::read_or_query(&request.body, &request.query)?;
+    service.audit(request, AuditAct::RevokeKey, id.as_str()).await?;
     let record = service
         .blocking(move |roster| {
             let record = roster.keys().into_iter().find(|record| record.id == id);

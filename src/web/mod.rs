@@ -8,6 +8,7 @@
 //! show.
 
 pub mod answers;
+pub mod audit;
 pub mod auth;
 pub mod base64_image;
 pub mod body;
@@ -42,3 +43,4 @@ pub mod stream;
 pub mod system;
 pub mod threshold;
 pub mod tls;
+pub mod upkeep;

@@ -19,12 +19,14 @@ use utoipa::openapi::{
     RefOr, Required, ResponseBuilder, ResponsesBuilder,
 };
 
+use crate::web::audit;
 use crate::web::auth::KEY_HEADER;
 use crate::web::error::ErrorBody;
 use crate::web::explain::ExplainAnswer;
 use crate::web::operations;
 use crate::web::operations::{Answer, Description, Field};
 use crate::web::path::{Access, Path, ROUTES, Route};
+use crate::web::upkeep;
 use crate::web::{answers, forms};
 
 const KEY_SCHEME: &str = "api_key";
@@ -97,7 +99,7 @@ fn operation(route: &Route) -> Operation {
         let body = RequestBodyBuilder::new().content(JSON, content).required(Some(required));
         operation = operation.request_body(Some(body.build()));
     }
-    if route.access != Access::Open {
+    if !matches!(route.access, Access::Open | Access::LocalSocket) {
         let none: [&str; 0] = [];
         operation = operation.security(SecurityRequirement::new(KEY_SCHEME, none));
     }
@@ -115,6 +117,9 @@ fn access_text(access: Access) -> String {
             "\n\nNeeds a key with the scope `events`, or none from the local network, as \
              configured."
                 .to_string()
+        }
+        Access::LocalSocket => {
+            "\n\nOnly over the device's own socket; no key opens it.".to_string()
         }
         Access::AnyOf(scopes) => {
             let names: Vec<String> = scopes
@@ -210,6 +215,10 @@ fn with_answers(builder: ComponentsBuilder) -> ComponentsBuilder {
     let builder = with::<answers::KeyAnswer>(builder);
     let builder = with::<answers::EventsAnswer>(builder);
     let builder = with::<ExplainAnswer>(builder);
+    let builder = with::<audit::AuditAnswer>(builder);
+    let builder = with::<upkeep::StoreAnswer>(builder);
+    let builder = with::<upkeep::BackupAnswer>(builder);
+    let builder = with::<upkeep::MaintenanceAnswer>(builder);
     let builder = with::<answers::HealthAnswer>(builder);
     with::<answers::ReadyAnswer>(builder)
 }

@@ -83,6 +83,17 @@ static EVENTS: [Field; 2] = [
     optional("after_seq", "Only events with a greater number; 0 when absent.", Type::Integer),
     optional("limit", "Most events to list; 100 when absent, at most 1000.", Type::Integer),
 ];
+static AUDIT: [Field; 2] = [
+    optional("after_seq", "Only entries with a greater number; 0 when absent.", Type::Integer),
+    optional("limit", "Most entries to list; 100 when absent, at most 1000.", Type::Integer),
+];
+static BACKUP: [Field; 1] = [optional(
+    "keep",
+    "Remove the oldest backups until so many are left, 1 to 1000; none when absent.",
+    Type::Integer,
+)];
+static MAINTENANCE: [Field; 1] =
+    [optional("no_backup", "Whether to leave out the backup; false when absent.", Type::Boolean)];
 static RESUME: [Field; 1] = [optional(
     "after_seq",
     "Begin after this number; only what happens from now on when absent. The header \
@@ -118,6 +129,9 @@ pub fn describe(route: &Route) -> Description {
         | Endpoint::Compare
         | Endpoint::CheckLiveness => recognition(route.endpoint),
         Endpoint::ListKeys | Endpoint::AddKey | Endpoint::RevokeKey => key(route.endpoint),
+        Endpoint::ListAudit | Endpoint::StoreInfo | Endpoint::BackUp | Endpoint::Maintain => {
+            store(route.endpoint)
+        }
         Endpoint::ListEvents
         | Endpoint::StreamEvents
         | Endpoint::ReadEvent
@@ -347,6 +361,41 @@ fn event(endpoint: Endpoint) -> Description {
             answer: Answer::Object("ExplainAnswer"),
             errors: of_one,
             ..base("explainEvent", "Why an event came out as it did")
+        },
+    }
+}
+
+fn store(endpoint: Endpoint) -> Description {
+    use ErrorCode::{DatabaseError, UnprocessableContent};
+    let base = |id, summary| Description { extension: true, ..plain(id, "Store", summary) };
+    match endpoint {
+        Endpoint::ListAudit => Description {
+            text: "Oldest first. Administrative acts and exports are on the medium before they are \
+                   done; searches and reads are counted and written about once a minute.",
+            query: &AUDIT,
+            answer: Answer::Object("AuditAnswer"),
+            errors: vec![UnprocessableContent, DatabaseError],
+            ..base("listAudit", "Who did what")
+        },
+        Endpoint::StoreInfo => Description {
+            answer: Answer::Object("StoreAnswer"),
+            errors: vec![DatabaseError],
+            ..base("storeInfo", "What the store is, and how much there is of everything")
+        },
+        Endpoint::BackUp => Description {
+            text: "A copy of the store at one moment, sealed as it is and without the key, in a new \
+                   file below `<store.dir>/backup`.",
+            query: &BACKUP,
+            answer: Answer::Object("BackupAnswer"),
+            errors: vec![UnprocessableContent, DatabaseError],
+            ..base("backUp", "Make a backup")
+        },
+        _ => Description {
+            text: "Removes what the configuration keeps no longer, and makes a backup.",
+            query: &MAINTENANCE,
+            answer: Answer::Object("MaintenanceAnswer"),
+            errors: vec![UnprocessableContent, DatabaseError],
+            ..base("maintain", "Do what is due every day")
         },
     }
 }

@@ -18,6 +18,10 @@ pub enum Path {
     Compare,
     Liveness,
     Keys,
+    Audit,
+    Store,
+    Backup,
+    Maintenance,
     Events,
     EventStream,
     Event,
@@ -36,7 +40,7 @@ pub enum Path {
 
 impl Path {
     /// Every path.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::Collection,
         Self::Collections,
         Self::Person,
@@ -46,6 +50,10 @@ impl Path {
         Self::Compare,
         Self::Liveness,
         Self::Keys,
+        Self::Audit,
+        Self::Store,
+        Self::Backup,
+        Self::Maintenance,
         Self::Events,
         Self::EventStream,
         Self::Event,
@@ -103,6 +111,10 @@ impl Path {
             Self::Compare => "/compare",
             Self::Liveness => "/liveness",
             Self::Keys => "/keys",
+            Self::Audit => "/audit",
+            Self::Store => "/store",
+            Self::Backup => "/backup",
+            Self::Maintenance => "/maintenance",
             Self::Events => "/events",
             Self::EventStream => "/events/stream",
             Self::Event => "/events/{id}",
@@ -139,6 +151,10 @@ pub enum Endpoint {
     ListKeys,
     AddKey,
     RevokeKey,
+    ListAudit,
+    StoreInfo,
+    BackUp,
+    Maintain,
     ListEvents,
     StreamEvents,
     ReadEvent,
@@ -159,6 +175,8 @@ pub enum Access {
     AnyOf(&'static [Scope]),
     /// What the configuration says of `/metrics`.
     Metrics,
+    /// The device's own socket: no key opens it.
+    LocalSocket,
 }
 
 /// One row of the table of routes.
@@ -183,7 +201,7 @@ const ADMIN: Access = Access::AnyOf(&[Scope::Admin]);
 /// Every route. A search key learns which collections there are, but reads people only as results
 /// of a search.
 #[rustfmt::skip]
-pub static ROUTES: [Route; 28] = [
+pub static ROUTES: [Route; 32] = [
     route(Path::Collection, Method::POST, Endpoint::CreateCollection, ENROL),
     route(Path::Collection, Method::DELETE, Endpoint::DeleteCollection, ENROL),
     route(Path::Collection, Method::GET, Endpoint::ReadCollection, SEARCH_OR_ENROL),
@@ -200,6 +218,10 @@ pub static ROUTES: [Route; 28] = [
     route(Path::Keys, Method::GET, Endpoint::ListKeys, ADMIN),
     route(Path::Keys, Method::POST, Endpoint::AddKey, ADMIN),
     route(Path::Keys, Method::DELETE, Endpoint::RevokeKey, ADMIN),
+    route(Path::Audit, Method::GET, Endpoint::ListAudit, ADMIN),
+    route(Path::Store, Method::GET, Endpoint::StoreInfo, Access::LocalSocket),
+    route(Path::Backup, Method::POST, Endpoint::BackUp, Access::LocalSocket),
+    route(Path::Maintenance, Method::POST, Endpoint::Maintain, Access::LocalSocket),
     route(Path::Events, Method::GET, Endpoint::ListEvents, EVENTS),
     route(Path::EventStream, Method::GET, Endpoint::StreamEvents, EVENTS),
     route(Path::Event, Method::GET, Endpoint::ReadEvent, EVENTS),
@@ -253,6 +275,11 @@ mod tests {
             ("/compare", Some(Path::Compare)),
             ("/liveness", Some(Path::Liveness)),
             ("/keys", Some(Path::Keys)),
+            ("/audit", Some(Path::Audit)),
+            ("/store", Some(Path::Store)),
+            ("/backup", Some(Path::Backup)),
+            ("/backup/x", None),
+            ("/maintenance", Some(Path::Maintenance)),
             ("/events", Some(Path::Events)),
             ("/events/stream", Some(Path::EventStream)),
             ("//events/01JDC4", Some(Path::Event)),

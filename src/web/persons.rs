@@ -8,10 +8,12 @@ use crate::face::comparison::ScoreMap;
 use crate::face::eyes::EyeRatio;
 use crate::face::template::Template;
 use crate::gallery::names::CollectionName;
+use crate::gallery::names::PersonId;
 use crate::gallery::person::FaceStorageType;
 use crate::gallery::person::Person;
 use crate::recognition::Recognizer;
 use crate::roster::{Enrolment, EnrolmentMode, Page, Roster, RosterError};
+use crate::store::AuditAct;
 use crate::store::ImageChange;
 use crate::web::answers::{PersonAnswer, PersonsAnswer};
 use crate::web::base64_image;
@@ -101,6 +103,7 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
         let near_miss = is_near_miss(map.score(nearest), asked);
         service.note_near_misses(request, u32::from(near_miss));
     }
+    service.audit(request, AuditAct::Enrol, subject(&collection, &form.person_id)).await?;
     let answer = service
         .blocking(move |roster| {
             enrol(roster, &collection, form, face, ScoreScale { map: &map, precision })
@@ -108,6 +111,11 @@ pub async fn put(service: &Service, request: &Admitted) -> Result<Response<Bytes
         .await?;
     tracing::info!(collection = answer.collection_name, "person enrolled");
     reply::ok(&answer)
+}
+
+/// A person as the audit log calls them.
+fn subject(collection: &CollectionName, id: &PersonId) -> String {
+    format!("{collection}/{id}")
 }
 
 /// The least cosine with a reference of a person at which a face is taken for that person's own:
@@ -169,6 +177,7 @@ pub async fn read(service: &Service, request: &Admitted) -> Result<Response<Byte
     let collection = collection_name(name)?;
     let person = service.gallery(&collection)?;
     let person = person.member(&id).ok_or_else(|| ApiError::new(ErrorCode::NotFound))?;
+    service.audit_often(request, AuditAct::ReadPeople, collection.as_str());
     let wanted = vec![Wanted { id, storage: person.storage }];
     let image = stored_images::load(service, collection.clone(), wanted).await?.pop();
     let image = Some(image.unwrap_or_default());
@@ -179,6 +188,7 @@ pub async fn read(service: &Service, request: &Admitted) -> Result<Response<Byte
 pub async fn delete(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
     let form: PersonKeyForm = body::read_or_query(&request.body, &request.query)?;
     let collection = collection_name(&form.collection_name)?;
+    service.audit(request, AuditAct::DeletePerson, subject(&collection, &form.person_id)).await?;
     let person: Arc<Person> = service
         .blocking(move |roster| Ok(roster.delete_person(&collection, &form.person_id)?))
         .await?;
@@ -198,6 +208,12 @@ pub async fn list(service: &Service, request: &Admitted) -> Result<Response<Byte
     let with_images = query.flag("images")?;
     let search = query.text("search").unwrap_or_default().to_string();
     let collection = collection_name(name)?;
+    service.gallery(&collection)?;
+    if with_images {
+        service.audit(request, AuditAct::Export, collection.as_str()).await?;
+    } else {
+        service.audit_often(request, AuditAct::ReadPeople, collection.as_str());
+    }
     let searched = collection.clone();
     // A search walks everybody's names, which is work for a thread that may take its time.
     let (count, members) = service

@@ -15,6 +15,7 @@ use crate::gallery::person::Member;
 use crate::gallery::ranking::Candidate;
 use crate::gallery::ranking::SearchOptions;
 use crate::recognition::Recognizer;
+use crate::store::AuditAct;
 use crate::web::answers::{FaceAnswer, MatchAnswer, MultiFaceSearchAnswer};
 use crate::web::base64_image;
 use crate::web::body;
@@ -34,6 +35,7 @@ pub async fn one_face(service: &Service, request: &Admitted) -> Result<Response<
     let precision = Precision::of(&request.holder);
     let form: FaceSearchForm = body::read(&request.body)?;
     let (collection, gallery) = searched(service, &form.collection_name)?;
+    service.audit_often(request, AuditAct::Search, collection.as_str());
     let models = service.models()?;
     let map = models.score_map.clone();
     let asked = precision.least(least_score(form.min_similarity_score, form.min_score));
@@ -75,6 +77,7 @@ pub async fn every_face(
         return Err(ApiError::invalid("check_liveness", detail));
     }
     let (collection, gallery) = searched(service, &form.collection_name)?;
+    service.audit_often(request, AuditAct::Search, collection.as_str());
     let map = service.models()?.score_map.clone();
     let asked = precision.least(least_score(form.min_similarity_score, form.min_score));
     let least = throttle.least(asked);

@@ -22,7 +22,9 @@ use crate::recognition::Recognizer;
 use crate::recognition::StageTimes;
 use crate::recognition::pool::{Lane, PoolError, RecognizerPool};
 use crate::roster::Roster;
+use crate::store::AuditAct;
 use crate::telemetry::{Metrics, PoolFault, Stage};
+use crate::web::audit;
 use crate::web::auth;
 use crate::web::auth::Holder;
 use crate::web::bulk;
@@ -47,6 +49,8 @@ use crate::web::server::Caller;
 use crate::web::stream;
 use crate::web::stream::Pace;
 use crate::web::system;
+use crate::web::upkeep;
+use crate::web::upkeep::Upkeep;
 
 /// What answers with recognition.
 #[derive(Clone)]
@@ -144,6 +148,8 @@ pub struct ServiceOptions {
     pub status: Arc<dyn Status>,
     /// What `/events` shows.
     pub events: EventLog,
+    /// Who looks after the store; `None` for one that is only in memory.
+    pub upkeep: Option<Arc<dyn Upkeep>>,
     /// Times of the streams of events.
     pub stream_pace: Pace,
 }
@@ -254,6 +260,10 @@ impl Service {
             Endpoint::ListKeys => keys::list(self),
             Endpoint::AddKey => keys::add(self, &request).await,
             Endpoint::RevokeKey => keys::revoke(self, &request).await,
+            Endpoint::ListAudit => audit::list(self, &request).await,
+            Endpoint::StoreInfo => upkeep::info(self).await,
+            Endpoint::BackUp => upkeep::back_up(self, &request).await,
+            Endpoint::Maintain => upkeep::maintain(self, &request).await,
             Endpoint::Health => system::health(),
             Endpoint::Ready => system::ready(self),
             Endpoint::Metrics => Ok(system::metrics(self)),
@@ -330,6 +340,22 @@ impl Service {
         task::spawn_blocking(move || work(&roster))
             .await
             .map_err(|error| ApiError::internal(&error))?
+    }
+
+    /// Writes an act down, durably, before it is done.
+    pub(crate) async fn audit(
+        &self,
+        request: &Admitted,
+        act: AuditAct,
+        subject: impl Into<String>,
+    ) -> Result<(), ApiError> {
+        let (by, subject) = (request.holder.name().to_string(), subject.into());
+        self.blocking(move |roster| Ok(roster.audit().before(&by, act, &subject)?)).await
+    }
+
+    /// Counts what comes too often to be written down one by one.
+    pub(crate) fn audit_often(&self, request: &Admitted, act: AuditAct, subject: &str) {
+        self.roster.audit().count(request.holder.name(), act, subject);
     }
 
     /// The snapshot of a collection whose name must at least be possible.

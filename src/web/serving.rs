@@ -16,7 +16,8 @@ use crate::web::service::Service;
 const UNKNOWN_ROUTE: &str = "unknown";
 
 /// A bulk enrolment may take this many times `http.request_timeout_s`: at a tenth of a second a
-/// face, as on a small board, 30 seconds would never be enough for some hundred people.
+/// face, as on a small board, 30 seconds would never be enough for some hundred people. Nor would
+/// they be for a backup of a large store on an SD card.
 const BULK_TIME_FACTOR: u32 = 20;
 
 impl Handler for Service {
@@ -86,6 +87,7 @@ fn route_name(url_path: &str) -> &'static str {
 fn time_factor(method: &Method, url_path: &str) -> u32 {
     match Path::decode(url_path) {
         Some(Path::Persons) if *method == Method::PUT => BULK_TIME_FACTOR,
+        Some(Path::Backup | Path::Maintenance) => BULK_TIME_FACTOR,
         _ => 1,
     }
 }
@@ -95,9 +97,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_bulk_enrolment_may_take_longer_than_other_requests() {
+    fn only_what_grows_with_the_store_or_its_body_may_take_longer() {
         assert_eq!(time_factor(&Method::PUT, "//persons"), BULK_TIME_FACTOR);
         assert_eq!(time_factor(&Method::GET, "/persons"), 1);
+        assert_eq!(time_factor(&Method::POST, "/backup"), BULK_TIME_FACTOR);
         assert_eq!(time_factor(&Method::PUT, "/person"), 1);
     }
 }

@@ -100,6 +100,7 @@ pub fn options(metrics_access: MetricsAccess, events: EventLog) -> ServiceOption
         metrics_access,
         status: Arc::new(Up),
         events,
+        upkeep: None,
         stream_pace: Pace::default(),
     }
 }

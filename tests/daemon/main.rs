@@ -7,6 +7,7 @@
 
 #[path = "../api_support/mod.rs"]
 mod api_support;
+mod backup;
 mod camera;
 mod checks;
 mod commands;

@@ -21,11 +21,14 @@ use redb::backends::FileBackend;
 use rustix::fs::Advice;
 
 use crate::store::StoreError;
+use crate::store::backup::like_parent;
 
 /// Name of the database file.
 pub const DATABASE_FILE_NAME: &str = "facelatch.redb";
 /// Name of a fresh database until it takes the place of the live one.
 pub const FRESH_FILE_NAME: &str = "facelatch.redb.new";
+/// What the name of a copy begins with until it is whole.
+const UNFINISHED_PREFIX: &str = ".facelatch.redb-";
 /// Name of the file that is locked while the store is open.
 pub const LOCK_FILE_NAME: &str = "facelatch.lock";
 
@@ -46,6 +49,9 @@ pub trait Medium: Send + Sync {
     fn promote_fresh(&self) -> io::Result<()>;
     /// Removes what an interrupted attempt left behind.
     fn discard_fresh(&self) -> io::Result<()>;
+    /// Keeps a copy of the live database, which nobody has open, beside it: its name, a dot and
+    /// `suffix`. The copy is there whole and durable, or not at all; an earlier one is replaced.
+    fn keep_copy(&self, suffix: &str) -> io::Result<()>;
 }
 
 /// A directory of a file system.
@@ -65,13 +71,15 @@ impl Directory {
             .mode(0o700)
             .create(path)
             .map_err(|error| refused("cannot make the directory", &error))?;
+        let lock_file = path.join(LOCK_FILE_NAME);
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(path.join(LOCK_FILE_NAME))
+            .open(&lock_file)
             .map_err(|error| refused("cannot write into the directory", &error))?;
+        like_parent(&lock_file);
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
@@ -132,6 +140,7 @@ impl Medium for Directory {
             .create_new(true)
             .mode(0o600)
             .open(self.fresh())?;
+        like_parent(&self.fresh());
         builder.create_with_backend(FileBackend::new(file)?)
     }
 
@@ -141,9 +150,26 @@ impl Medium for Directory {
     }
 
     fn discard_fresh(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED_PREFIX) {
+                fs::remove_file(entry.path())?;
+            }
+        }
         match fs::remove_file(self.fresh()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    fn keep_copy(&self, suffix: &str) -> io::Result<()> {
+        let mut copy =
+            tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(&self.path)?;
+        io::copy(&mut File::open(self.database())?, copy.as_file_mut())?;
+        copy.as_file().sync_all()?;
+        like_parent(copy.path());
+        let name = format!("{DATABASE_FILE_NAME}.{suffix}");
+        copy.persist(self.path.join(name)).map_err(|error| error.error)?;
+        self.sync()
     }
 }

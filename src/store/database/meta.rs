@@ -6,10 +6,13 @@ use crate::store::Setting;
 use crate::store::StoreError;
 use crate::store::database::refused;
 use crate::store::schema::{
-    CANARY, META, META_CANARY, META_COMMITS, META_KEY_CHECK, META_SCRUB_OWED, META_SETTING_DOOR,
-    META_SETTING_OUTBOX, META_VERSION,
+    CANARY, META, META_CANARY, META_COMMITS, META_KEY_CHECK, META_MIGRATED_FROM, META_PROGRAM,
+    META_SCRUB_OWED, META_SETTING_DOOR, META_SETTING_OUTBOX, META_VERSION,
 };
 use crate::store::vault::{Place, Vault};
+
+/// Version of this program.
+pub const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The table, open for writing.
 pub type MetaTable<'tx> = Table<'tx, &'static str, &'static [u8]>;
@@ -24,6 +27,37 @@ pub fn version(meta: &impl ReadMeta) -> Result<u32, StoreError> {
     let bytes = get(meta, META_VERSION)?.ok_or_else(|| missing(META_VERSION))?;
     let bytes = bytes.as_slice().try_into().map_err(|_| malformed(META_VERSION))?;
     Ok(u32::from_le_bytes(bytes))
+}
+
+/// Version of the program that last opened the file; empty before programs wrote it down.
+pub fn program(meta: &impl ReadMeta) -> Result<String, StoreError> {
+    let bytes = get(meta, META_PROGRAM)?.unwrap_or_default();
+    String::from_utf8(bytes).map_err(|_| malformed(META_PROGRAM))
+}
+
+/// Writes that this program has the file.
+pub fn set_program(meta: &mut MetaTable<'_>) -> Result<(), StoreError> {
+    meta.insert(META_PROGRAM, OWN_VERSION.as_bytes()).map_err(refused)?;
+    Ok(())
+}
+
+/// Schema version before the last migration.
+pub fn migrated_from(meta: &impl ReadMeta) -> Result<Option<u32>, StoreError> {
+    let bytes = get(meta, META_MIGRATED_FROM)?;
+    let version = bytes.map(|bytes| bytes.as_slice().try_into().map(u32::from_le_bytes));
+    version.transpose().map_err(|_| malformed(META_MIGRATED_FROM))
+}
+
+/// Notes a migration, in its transaction.
+pub fn set_migrated_from(meta: &mut MetaTable<'_>, version: u32) -> Result<(), StoreError> {
+    meta.insert(META_MIGRATED_FROM, version.to_le_bytes().as_slice()).map_err(refused)?;
+    Ok(())
+}
+
+/// The refusal of a file of a later version, which names both programs.
+pub fn too_new(found: u32, supported: u32, program: String) -> StoreError {
+    let written_by = if program.is_empty() { "of a later version".to_string() } else { program };
+    StoreError::TooNew { found, supported, written_by }
 }
 
 /// Writes what tells the version and the right key. Part of the first transaction, and of every

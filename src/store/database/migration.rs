@@ -1,4 +1,8 @@
 //! From an older schema version to the present one.
+//!
+//! The file as it was is kept first, whole, beside the new one: whoever has to go back to the older
+//! program puts it back in its place. It holds what is deleted later, so it does not stay for ever
+//! (`store::backup`).
 
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
@@ -10,6 +14,7 @@ use crate::store::vault::Place;
 impl Database {
     /// Runs the steps that are missing, each in one durable transaction.
     pub(super) fn migrate(&self) -> Result<(), StoreError> {
+        let mut began_at = None;
         loop {
             let version = self.with_live(|database| {
                 let tx = database.begin_read().map_err(refused)?;
@@ -22,14 +27,30 @@ impl Database {
             let step = step.ok_or_else(|| StoreError::Corrupt {
                 reason: format!("its schema version is {version}, which never existed"),
             })?;
-            self.write(|tx| self.run(tx, step))?;
+            if began_at.is_none() {
+                self.keep_older(version)?;
+            }
+            let began_at = *began_at.get_or_insert(version);
+            self.write(|tx| self.run(tx, step, began_at))?;
             tracing::info!(from = step.from, to = step.from + 1, "store_migrated");
         }
     }
 
+    /// Keeps the file as the older program would find it: closed well, and not by a crash.
+    fn keep_older(&self, version: u32) -> Result<(), StoreError> {
+        let _writing = self.writing();
+        self.replace_live(None);
+        self.medium.keep_copy(&format!("schema-{version}.bak")).map_err(refused)
+    }
+
     /// Every record is opened as the old version and sealed as the new one, which is part of what
     /// it is sealed with.
-    fn run(&self, tx: &WriteTransaction, step: &Migration) -> Result<(), StoreError> {
+    fn run(
+        &self,
+        tx: &WriteTransaction,
+        step: &Migration,
+        began_at: u32,
+    ) -> Result<(), StoreError> {
         for table in SEALED_TABLES {
             let mut records = tx.open_table(table.definition()).map_err(refused)?;
             let mut next = records.first().map_err(refused)?.map(|(key, _)| key.value().to_vec());
@@ -48,6 +69,8 @@ impl Database {
         }
         let mut meta = tx.open_table(META).map_err(refused)?;
         meta::write_key_check(&mut meta, &self.vault, step.from + 1)?;
+        meta::set_migrated_from(&mut meta, began_at)?;
+        meta::set_program(&mut meta)?;
         drop(meta);
         // The old form may have held what the new one is meant to be without.
         meta::owe_scrub(tx)

@@ -1,9 +1,12 @@
 //! The store on real files: first start, keys, deletion, events, damage.
 
+mod audit;
+mod backups;
 mod damage;
 mod disk;
 mod failures;
 mod finding;
+mod migration;
 mod power;
 mod privacy;
 
@@ -18,13 +21,17 @@ use crate::face::eyes::EyeRatio;
 use crate::face::template::Template;
 use crate::gallery::names::{CollectionName, PersonId};
 use crate::gallery::person::{EmbeddingModelId, FaceStorageType, Person, Reference};
-use crate::store::database::medium::{DATABASE_FILE_NAME, Directory, FRESH_FILE_NAME};
+use crate::store::database::medium::{DATABASE_FILE_NAME, FRESH_FILE_NAME};
 use crate::store::database::{Database, Schema, refused};
 use crate::store::keyfile::KEY_FILE_NAME;
 use crate::store::schema::{META, META_CANARY, META_KEY_CHECK, META_VERSION};
-use crate::store::schema::{Migration, PERSONS, RecordError, SCHEMA_VERSION};
-use crate::store::vault::MasterKey;
-use crate::store::{Change, EventBounds, ImageChange, KeyRecord, Scope, Store, StoreError};
+use crate::store::schema::{MIGRATIONS, SCHEMA_VERSION};
+use crate::store::{
+    Archive, Change, EventBounds, ImageChange, KeyRecord, Scope, Store, StoreError,
+};
+
+/// What this program writes and reads.
+const PRESENT: Schema = Schema { version: SCHEMA_VERSION, migrations: MIGRATIONS };
 
 fn config(dir: &Path) -> StoreConfig {
     StoreConfig { dir: dir.join("state"), key_file: None, events_max: 5 }
@@ -357,93 +364,9 @@ fn a_newer_or_impossible_version_is_refused() {
     let before = std::fs::read(&file).unwrap();
     let error = Database::open(&config(dir.path())).err().unwrap();
     assert!(before == std::fs::read(&file).unwrap(), "not a byte has changed");
-    let too_new = matches!(error, StoreError::TooNew { found: 99, supported: SCHEMA_VERSION });
+    let too_new = matches!(error, StoreError::TooNew { found: 99, supported: SCHEMA_VERSION, .. });
     assert!(too_new, "{error}");
     assert!(error.to_string().contains("newer version"), "{error}");
-}
-
-const V1: Schema = Schema { version: 1, migrations: &[] };
-/// Two steps: the first puts a byte at the end of every person's record, the second insists on it
-/// and takes it away, so each has to run once, in order.
-const V3: Schema = Schema {
-    version: 3,
-    migrations: &[
-        Migration {
-            from: 1,
-            rewrite: |table, plain| {
-                let mut plain = plain.to_vec();
-                plain.extend((table == PERSONS).then_some(0));
-                Ok(plain)
-            },
-        },
-        Migration {
-            from: 2,
-            rewrite: |table, plain| match (table == PERSONS, plain.split_last()) {
-                (true, Some((0, rest))) => Ok(rest.to_vec()),
-                (true, _) => Err(RecordError::Truncated),
-                (false, _) => Ok(plain.to_vec()),
-            },
-        },
-    ],
-};
-
-fn open_as(dir: &Path, schema: Schema) -> Result<Database, StoreError> {
-    let medium = Directory::lock(&dir.join("state")).unwrap();
-    let key = MasterKey::new(zeroize::Zeroizing::new([3; 32]));
-    Database::on_medium(Box::new(medium), (&key, "key".to_string()), 5, schema)
-}
-
-#[test]
-fn an_older_file_is_migrated_step_by_step() {
-    let dir = tempfile::tempdir().unwrap();
-    let old = open_as(dir.path(), V1).unwrap();
-    old.commit(&create("staff")).unwrap();
-    let people: Vec<_> = (0..30).map(|n| person(&format!("{n:02}"), "Ada")).collect();
-    for person in &people {
-        old.commit(&put("staff", person, picture(b"jpeg"))).unwrap();
-    }
-    old.commit(&Change::PutKey(key_record("k1"))).unwrap();
-    old.append_event(&event(1)).unwrap();
-    let before = old.statistics().unwrap();
-    drop(old);
-
-    let new = open_as(dir.path(), V3).unwrap();
-    assert_eq!(new.load().unwrap().collections, [(name("staff"), people)]);
-    assert_eq!(new.image(&name("staff"), &id("07")).unwrap().unwrap(), b"jpeg");
-    assert_eq!(new.load().unwrap().keys, [key_record("k1")]);
-    assert_eq!(new.events(0, 9).unwrap().len(), 1);
-    let after = new.statistics().unwrap();
-    assert_eq!((after.persons, after.images), (before.persons, before.images));
-    assert!(!after.scrub_owed, "the old forms are gone from the file");
-    drop(new);
-
-    let error = open_as(dir.path(), V1).err().unwrap();
-    assert!(matches!(error, StoreError::TooNew { found: 3, supported: 1 }), "{error}");
-}
-
-#[test]
-fn a_failed_migration_leaves_the_older_file_as_it_was() {
-    const BROKEN: Schema = Schema {
-        version: 2,
-        migrations: &[Migration {
-            from: 1,
-            rewrite: |table, plain| {
-                if table == PERSONS { Err(RecordError::Truncated) } else { Ok(plain.to_vec()) }
-            },
-        }],
-    };
-    const GAP: Schema = Schema { version: 2, migrations: &[] };
-    let dir = tempfile::tempdir().unwrap();
-    let old = open_as(dir.path(), V1).unwrap();
-    old.commit(&create("staff")).unwrap();
-    old.commit(&put("staff", &person("7", "Ada"), ImageChange::Keep)).unwrap();
-    let contents = old.load().unwrap();
-    drop(old);
-    for schema in [BROKEN, GAP] {
-        let error = open_as(dir.path(), schema).err().unwrap();
-        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
-    }
-    assert_eq!(open_as(dir.path(), V1).unwrap().load().unwrap().collections, contents.collections);
 }
 
 #[test]

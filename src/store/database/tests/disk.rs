@@ -20,6 +20,7 @@ pub struct Disk(Arc<Mutex<State>>);
 struct State {
     live: Option<Image>,
     fresh: Option<Image>,
+    kept: Vec<(String, Vec<u8>)>,
     faults: Faults,
     operations: u64,
     /// Called whenever a file is about to be closed.
@@ -90,6 +91,25 @@ impl Disk {
     /// Reads, writes, synchronisations and renames until now.
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// Databases that were kept beside the live one: end of the name, bytes.
+    pub fn kept(&self) -> Vec<(String, Vec<u8>)> {
+        self.state().kept.clone()
+    }
+
+    /// What is in the live file.
+    pub fn bytes_of_live(&self) -> Vec<u8> {
+        let state = self.state();
+        let live = state.live.as_ref().expect("there is one");
+        live.lock().unwrap().written.clone()
+    }
+
+    /// Puts something else into the live file, which nobody has open.
+    pub fn overwrite_live(&self, bytes: &[u8]) {
+        let (written, durable) = (bytes.to_vec(), bytes.to_vec());
+        let image = ImageState { written, durable, ..ImageState::default() };
+        self.state().live = Some(Arc::new(Mutex::new(image)));
     }
 
     /// Bytes of the live file.
@@ -198,6 +218,17 @@ impl Medium for Disk {
 
     fn discard_fresh(&self) -> io::Result<()> {
         self.operate()?.fresh = None;
+        Ok(())
+    }
+
+    fn keep_copy(&self, suffix: &str) -> io::Result<()> {
+        let mut state = self.operate()?;
+        let live = state.live.as_ref().expect("asked for only if it exists");
+        let live = live.lock().unwrap();
+        assert!(!live.opened, "a database that is open must not be copied");
+        let bytes = live.written.clone();
+        drop(live);
+        state.kept.push((suffix.to_string(), bytes));
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::store::database::tests::disk::{Disk, Survival};
 use crate::store::database::tests::{create, event, name, person, picture, put};
-use crate::store::{Change, Contents, ImageChange, Store, StoreError};
+use crate::store::{Archive, Change, Contents, ImageChange, Store, StoreError};
 
 /// Failures are tried at every operation up to this one, which is beyond any single change here.
 const OPERATIONS_MAX: u64 = 400;

@@ -9,7 +9,7 @@ use crate::store::database::Database;
 use crate::store::database::tests::disk::{Disk, Survival};
 use crate::store::database::tests::{create, event, id, name, person, picture};
 use crate::store::memory::MemoryStore;
-use crate::store::{Change, ImageChange, Store, StoreError};
+use crate::store::{Archive, Change, ImageChange, Store, StoreError};
 
 const EVENTS_MAX: u64 = 3;
 const COLLECTIONS: [&str; 2] = ["staff", "visitors"];

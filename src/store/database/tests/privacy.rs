@@ -14,7 +14,7 @@ use crate::store::database::tests::{
 };
 use crate::store::keyfile::KEY_FILE_NAME;
 use crate::store::schema::{IMAGES, PERSONS, SealedTable};
-use crate::store::{Change, ImageChange, Store};
+use crate::store::{Archive, Change, ImageChange, Store};
 
 /// A picture long enough to fill pages of its own, and recognisable anywhere in it.
 fn jpeg() -> Vec<u8> {

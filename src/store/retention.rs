@@ -1,0 +1,196 @@
+//! How long things stay: drops what is older than the configuration allows.
+//!
+//! Time is an argument. Where nothing is due nothing is written, so asking often costs a read.
+//!
+//! Who was seen last when is not written down anywhere: the event log says it. So nobody's comings
+//! and goings are kept for the sake of forgetting them, and no sighting costs a write. The price is
+//! that the log must reach back far enough, and be read through once a day: where it was cut short
+//! by `store.events_max`, nobody is taken for inactive.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::clock::UtcTime;
+use crate::gallery::names::CollectionName;
+use crate::gallery::names::PersonId;
+use crate::store::Change;
+use crate::store::Store;
+use crate::store::StoreError;
+
+/// Drops the events that were decided longer than `age_max` ago; answers how many went. Their bytes
+/// leave the file with the next scrub.
+pub fn drop_old_events(
+    store: &dyn Store,
+    age_max: Duration,
+    now: UtcTime,
+) -> Result<u64, StoreError> {
+    let before = now.minus(age_max);
+    let bounds = store.event_bounds()?;
+    match oldest_event(store)? {
+        Some(oldest) if oldest < before => {}
+        _ => return Ok(0),
+    }
+    store.commit(&Change::DropEvents { before })?;
+    Ok(store.event_bounds()?.dropped.saturating_sub(bounds.dropped))
+}
+
+/// When the oldest event of the log was decided; `None` for an empty log.
+pub fn oldest_event(store: &dyn Store) -> Result<Option<UtcTime>, StoreError> {
+    let after = store.event_bounds()?.oldest_seq.saturating_sub(1);
+    Ok(store.events(after, 1)?.first().map(|event| event.t_decision))
+}
+
+/// A time before this (2025-01-01) was written by a clock that nobody had set.
+const CLOCK_SANE_FROM: UtcTime = UtcTime::from_millis(1_735_689_600_000);
+/// Events that are unsealed at one time while the log is read through.
+const PAGE_EVENTS: usize = 500;
+
+/// Somebody who is enrolled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Enrolled {
+    /// Where.
+    pub collection: CollectionName,
+    /// Who.
+    pub id: PersonId,
+    /// When they were last enrolled.
+    pub updated: UtcTime,
+}
+
+/// Those of `enrolled` whom no camera has seen, and who were not enrolled, for longer than `age_max`.
+///
+/// Nobody, where it cannot be told: the log does not reach back that far, or nobody at all was seen
+/// in that time, which a camera that was off explains better than a house that is empty.
+pub fn inactive(
+    store: &dyn Store,
+    enrolled: Vec<Enrolled>,
+    age_max: Duration,
+    now: UtcTime,
+) -> Result<Vec<Enrolled>, StoreError> {
+    let since = now.minus(age_max);
+    let is_candidate = |person: &Enrolled| (CLOCK_SANE_FROM..since).contains(&person.updated);
+    let candidates: Vec<Enrolled> = enrolled.into_iter().filter(is_candidate).collect();
+    let bounds = store.event_bounds()?;
+    let reaches_back =
+        bounds.dropped == 0 || oldest_event(store)?.is_some_and(|oldest| oldest <= since);
+    if candidates.is_empty() || !reaches_back {
+        return Ok(Vec::new());
+    }
+    let mut seen = HashSet::new();
+    let mut after = bounds.oldest_seq.saturating_sub(1);
+    loop {
+        let page = store.events(after, PAGE_EVENTS)?;
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        for event in page.into_iter().filter(|event| event.t_decision >= since) {
+            seen.extend(event.collection.zip(event.person.map(|person| person.id)));
+        }
+    }
+    if seen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let is_seen = |person: &Enrolled| {
+        let who = (person.collection.as_str().to_string(), person.id.as_str().to_string());
+        seen.contains(&who)
+    };
+    Ok(candidates.into_iter().filter(|person| !is_seen(person)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::event::{Event, EventPerson, EventType};
+    use crate::clock::{Clock, SimulatedClock};
+    use crate::store::memory::MemoryStore;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    /// P5: ninety days of a door with an event a day, on a clock that is advanced by hand.
+    #[test]
+    fn events_leave_the_log_on_their_last_day() {
+        let clock = SimulatedClock::new(UtcTime::from_millis(1_700_000_000_000));
+        let store = MemoryStore::new();
+        let mut dropped = 0;
+        for day in 0..200_u64 {
+            let id = ulid::Ulid::generate().to_string();
+            store.append_event(&Event::new(EventType::Match, id, "boot", clock.utc())).unwrap();
+            dropped += drop_old_events(&store, 90 * DAY, clock.utc()).unwrap();
+            let held = store.events(0, 1000).unwrap();
+            assert_eq!(held.len() as u64, (day + 1).min(91), "day {day}");
+            assert!(held.iter().all(|event| event.t_decision >= clock.utc().minus(90 * DAY)));
+            clock.advance(DAY);
+        }
+        assert_eq!(dropped, 200 - 91);
+        clock.advance(400 * DAY);
+        drop_old_events(&store, 90 * DAY, clock.utc()).unwrap();
+        assert_eq!(oldest_event(&store).unwrap(), None, "a log that nobody adds to empties, too");
+    }
+
+    #[test]
+    fn nothing_is_written_where_nothing_is_due() {
+        let store = MemoryStore::new();
+        let now = UtcTime::from_millis(1_700_000_000_000);
+        assert_eq!(drop_old_events(&store, DAY, now).unwrap(), 0);
+        store.append_event(&Event::new(EventType::Match, "01".to_string(), "boot", now)).unwrap();
+        store.fail_next(1);
+        assert_eq!(drop_old_events(&store, DAY, now.plus(DAY)).unwrap(), 0);
+        assert!(drop_old_events(&store, DAY, now.plus(2 * DAY)).is_err(), "now it is due");
+    }
+
+    const BEGIN: UtcTime = UtcTime::from_millis(1_800_000_000_000);
+
+    fn enrolled(id: &str, day: u32) -> Enrolled {
+        let collection = CollectionName::new("staff").unwrap();
+        let id = PersonId::new(id).unwrap();
+        Enrolled { collection, id, updated: BEGIN.plus(day * DAY) }
+    }
+
+    fn sighting(store: &MemoryStore, id: &str, collection: &str, day: u32) {
+        let decided = BEGIN.plus(day * DAY);
+        let person = EventPerson {
+            id: id.to_string(),
+            name: String::new(),
+            metadata: std::collections::BTreeMap::new(),
+        };
+        let event = Event {
+            person: Some(person),
+            collection: Some(collection.to_string()),
+            ..Event::new(EventType::Match, format!("{day}"), "boot", decided)
+        };
+        store.append_event(&event).unwrap();
+    }
+
+    fn gone(store: &MemoryStore, day: u32) -> Vec<String> {
+        let people = vec![enrolled("seen", 0), enrolled("away", 0), enrolled("new", 50)];
+        let now = BEGIN.plus(day * DAY);
+        let found = inactive(store, people, 60 * DAY, now).unwrap();
+        found.iter().map(|person| person.id.to_string()).collect()
+    }
+
+    /// P5: who is neither seen nor enrolled again is inactive on the day after the last one.
+    #[test]
+    fn who_is_not_seen_is_inactive_after_the_last_day() {
+        let store = MemoryStore::new();
+        sighting(&store, "away", "staff", 10);
+        sighting(&store, "away", "visitors", 60);
+        (0..200).step_by(7).for_each(|day| sighting(&store, "seen", "staff", day));
+        assert!(gone(&store, 60).is_empty(), "enrolled sixty days ago");
+        assert!(gone(&store, 70).is_empty(), "seen sixty days ago");
+        assert_eq!(gone(&store, 71), ["away"], "the sighting in another collection is another's");
+        assert_eq!(gone(&store, 111), ["away", "new"]);
+    }
+
+    #[test]
+    fn where_it_cannot_be_told_nobody_is_inactive() {
+        let store = MemoryStore::new();
+        sighting(&store, "seen", "staff", 1);
+        assert!(gone(&store, 200).is_empty(), "a camera that was off for months");
+        let short = MemoryStore::with_events_max(3);
+        (0..150).step_by(7).for_each(|day| sighting(&short, "seen", "staff", day));
+        assert!(gone(&short, 150).is_empty(), "the log was cut short");
+        sighting(&store, "seen", "staff", 199);
+        assert_eq!(gone(&store, 200), ["away", "new"]);
+        let unset = Enrolled { updated: UtcTime::from_millis(5_000), ..enrolled("away", 0) };
+        let found = inactive(&store, vec![unset], 60 * DAY, BEGIN.plus(200 * DAY)).unwrap();
+        assert!(found.is_empty(), "enrolled while the clock stood at 1970");
+    }
+}
