@@ -20,4 +20,5 @@ mod liveness_eval;
 mod models;
 mod pad_record;
 mod privacy;
+mod read_only;
 mod support;

@@ -16,7 +16,7 @@ pub fn program(test: &str, name: &str) -> Option<PathBuf> {
     let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     let found = places.map(|place| place.join(name)).find(|file| file.exists());
     if found.is_none() {
-        eprintln!("SKIPPED {test}: {name} is not installed (package mosquitto-clients)");
+        eprintln!("SKIPPED {test}: {name} is not installed");
     }
     found
 }

@@ -162,7 +162,13 @@ impl Home {
     /// Starts the daemon and waits until it is ready.
     #[track_caller]
     pub fn start(&self) -> Daemon {
-        let process = Process::start(self.command(&["run"]));
+        self.start_as(self.command(&["run"]))
+    }
+
+    /// The same by a command that becomes the daemon.
+    #[track_caller]
+    pub fn start_as(&self, command: Command) -> Daemon {
+        let process = Process::start(command);
         process.wait_for("ready", |line| message(line) == "ready");
         let listening =
             process.wait_for("an address", |line| message(line).ends_with("_listening"));
