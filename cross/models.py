@@ -16,6 +16,10 @@ PACK = "standard"
 EMBEDDED = "builtin/"
 NAME = f"facelatch-models-{PACK}"
 PLACE = "usr/share/facelatch/models"
+OVERRIDES = f"""# The project has no mail address of its own.
+{NAME}: bogus-mail-host Maintainer *
+{NAME}: bogus-mail-host-in-debian-changelog *
+"""
 
 
 def models_of(manifest):
@@ -86,6 +90,9 @@ def main():
     documents = stage / "usr/share/doc" / NAME
     documents.mkdir(parents=True)
     (documents / "copyright").write_text(copyright_text(manifest, models), encoding="utf-8")
+    overrides = stage / "usr/share/lintian/overrides"
+    overrides.mkdir(parents=True)
+    (overrides / NAME).write_text(OVERRIDES, encoding="utf-8")
     changelog = pathlib.Path("cross/debian/changelog").read_bytes().replace(b"facelatch (", NAME.encode() + b" (")
     (documents / "changelog.Debian.gz").write_bytes(gzip.compress(changelog, 9, mtime=0))
     (stage / "DEBIAN").mkdir()

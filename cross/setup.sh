@@ -31,7 +31,7 @@ if [ ! -e "$SYSROOTS/packages" ]; then
     # Neither libc6-dev for arm64 nor its cross package: the linker would find them before the sysroot.
     "${apt[@]}" install -y ca-certificates rustc-web cargo-web libstd-rust-web-dev libstd-rust-web-dev:arm64 \
         gcc libc6-dev gcc-aarch64-linux-gnu libclang-dev binutils python3 xz-utils dpkg-dev >/dev/null
-    ! dpkg-query -W libc6-dev-arm64-cross >/dev/null 2>&1 || die "libc6-dev-arm64-cross must not be installed"
+    [ ! -e /usr/aarch64-linux-gnu/lib/libc.so ] || die "libc6-dev-arm64-cross must not be installed"
     mkdir -p "$SYSROOTS"
     touch "$SYSROOTS/packages"
 fi
