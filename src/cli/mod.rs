@@ -30,7 +30,7 @@ pub mod store;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::cli::output::Failure;
 use crate::cli::output::InternalError;
@@ -107,6 +107,11 @@ enum Command {
     Audit(audit::AuditArgs),
 }
 
+/// The command line as a description, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the command line, does what it says, and answers the exit code.
 pub fn main() -> ExitCode {
     if let Err(reason) = quiet::ensure() {
@@ -173,12 +178,10 @@ fn load(file: Option<&Path>) -> anyhow::Result<Config> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }
