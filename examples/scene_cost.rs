@@ -136,6 +136,7 @@ fn measure(
             })
         }),
         pool: pool.clone(),
+        limit: Arc::default(),
         roster: Arc::new(roster),
         journal,
         door: None,
