@@ -181,11 +181,7 @@ fn a_backup_restored_on_another_device_finds_the_same_people() {
     let log = other.json(&["audit", "--json", "--since", "1h"]);
     let acts: Vec<&str> =
         log.as_array().unwrap().iter().filter_map(|e| e["act"].as_str()).collect();
-    assert_eq!(
-        acts,
-        ["back_up", "restore", "restore"],
-        "the first came with the backup"
-    );
+    assert_eq!(acts, ["back_up", "restore", "restore"], "the first came with the backup");
     assert!(other.run(&["audit"], 0).0.contains("local      restore"));
     assert!(other.run(&["audit", "--since", "yesterday"], 64).1.contains("7d"));
     let kept = names(&other.dir()).into_iter().filter(|name| name.ends_with(".before-restore"));

@@ -2,7 +2,7 @@
 //! the frame loops, and says once what has changed.
 //!
 //! Troubles of power and heat come and go within seconds. One counts as present until it has not
-//! been seen for [`TROUBLE_HOLD`], so the log has a line for each spell of it and not for each dip.
+//! been seen for `TROUBLE_HOLD`, so the log has a line for each spell of it and not for each dip.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
