@@ -22,6 +22,8 @@ use anyhow::Context;
 use clap::Args;
 use tempfile::NamedTempFile;
 
+use crate::board::BoardKind;
+use crate::board::sysfs;
 use crate::cli::api::NoDevice;
 use crate::cli::client::LocalClient;
 use crate::cli::output::InternalError;
@@ -43,13 +45,11 @@ use crate::web::tls;
 
 /// Where the package puts the profiles of boards.
 const PROFILES_DIR: &str = "/usr/share/facelatch/profiles";
-/// The profile of a board that has none of its own.
-const GENERIC: &str = "generic";
+/// The configuration that the package installs: nothing in it is anybody's own.
+const PACKAGED: &str = include_str!("../../cross/facelatch.toml");
 /// The configuration where no profile is installed.
 const WITHOUT_PROFILES: &str =
     "# Every key has a default; `facelatch check` says what they mean.\n";
-/// Where the kernel says which board this is.
-const BOARD_MODEL: &str = "/proc/device-tree/model";
 /// The user that the package makes for the daemon.
 const DAEMON_USER: &str = "facelatch";
 /// Most bytes of a profile.
@@ -75,15 +75,20 @@ pub struct InitArgs {
     store_only: bool,
 }
 
-/// Writes the configuration if there is none, or if it is to be replaced.
+/// Writes the configuration if there is none, or only the packaged one, or if it is to be replaced.
 pub fn configure(args: &InitArgs, file: Option<&Path>) -> anyhow::Result<()> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
     let shown = path.display();
     if args.store_only {
         return Ok(());
     }
-    let exists = path.try_exists().with_context(|| shown.to_string())?;
-    if exists && !args.force {
+    let there = match fs::read(path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| shown.to_string()),
+    };
+    let is_own = there.as_ref().is_some_and(|bytes| bytes != PACKAGED.as_bytes());
+    if is_own && !args.force {
         line(format!("configuration  {shown} is there and stays; --force replaces it"));
         return Ok(());
     }
@@ -94,12 +99,15 @@ pub fn configure(args: &InitArgs, file: Option<&Path>) -> anyhow::Result<()> {
     };
     // What is written must be meant: a profile, or a name, that cannot be is refused before.
     check::config(&profile, raw::read(&profile, &text, std::iter::empty())?)?;
-    if exists {
+    if is_own {
         let kept = path.with_extension("toml.old");
         fs::copy(path, &kept).with_context(|| kept.display().to_string())?;
     }
     write(path, &text).with_context(|| format!("{shown} cannot be written; run it as root"))?;
-    line(format!("configuration  {shown} is written, profile `{profile}`"));
+    line(format!(
+        "configuration  {shown} is written, profile `{profile}`; a running daemon takes it at its \
+         next start"
+    ));
     Ok(())
 }
 
@@ -125,10 +133,10 @@ fn profile(args: &InitArgs) -> anyhow::Result<(String, String)> {
         })?;
         return Ok((name.clone(), text));
     }
-    let model = fs::read_to_string(BOARD_MODEL).unwrap_or_default();
-    for name in [profile_of(&model), GENERIC] {
-        if let Some(text) = read_profile(&args.profiles, name)? {
-            return Ok((name.to_string(), text));
+    let board = sysfs::identify(Path::new("/"));
+    for kind in [board.kind, BoardKind::Generic] {
+        if let Some(text) = read_profile(&args.profiles, kind.word())? {
+            return Ok((kind.word().to_string(), text));
         }
     }
     Ok(("none".into(), WITHOUT_PROFILES.into()))
@@ -159,20 +167,6 @@ fn known_profiles(dir: &Path) -> Vec<String> {
         tables.filter_map(|path| Some(path.file_stem()?.to_str()?.to_string())).collect();
     names.sort();
     names
-}
-
-/// The profile of a board, by what its device tree calls it.
-fn profile_of(model: &str) -> &'static str {
-    let is_one_of = |names: &[&str]| names.iter().any(|name| model.contains(name));
-    if is_one_of(&["Raspberry Pi 5", "Raspberry Pi 500", "Raspberry Pi Compute Module 5"]) {
-        "raspberry-pi-5"
-    } else if is_one_of(&["Raspberry Pi 4", "Raspberry Pi 400", "Raspberry Pi Compute Module 4"]) {
-        "raspberry-pi-4"
-    } else if model.contains("Orin Nano") {
-        "jetson-orin-nano"
-    } else {
-        GENERIC
-    }
 }
 
 /// The configuration with the device's name in it, its comments untouched.
@@ -309,28 +303,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_board_is_known_by_its_device_tree() {
-        let cases = [
-            ("Raspberry Pi 4 Model B Rev 1.4\0", "raspberry-pi-4"),
-            ("Raspberry Pi 400 Rev 1.0\0", "raspberry-pi-4"),
-            ("Raspberry Pi Compute Module 4 Rev 1.1\0", "raspberry-pi-4"),
-            ("Raspberry Pi 5 Model B Rev 1.0\0", "raspberry-pi-5"),
-            ("Raspberry Pi Compute Module 5 Rev 1.0\0", "raspberry-pi-5"),
-            ("NVIDIA Jetson Orin Nano Developer Kit\0", "jetson-orin-nano"),
-            (
-                "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
-                "jetson-orin-nano",
-            ),
-            ("Raspberry Pi 3 Model B Rev 1.2\0", GENERIC),
-            ("linux,dummy-virt\0", GENERIC),
-            ("", GENERIC),
-        ];
-        for (model, profile) in cases {
-            assert_eq!(profile_of(model), profile, "{model}");
-        }
-    }
-
-    #[test]
     fn the_name_goes_into_its_section_and_comments_stay() {
         let meant = |text: &str| {
             let raw = raw::read("", text, std::iter::empty()).unwrap();
@@ -338,6 +310,7 @@ mod tests {
         };
         let texts = [
             "",
+            PACKAGED,
             "# a board\n[http]\ntls = true\n",
             "# a board\n[device]\n# what people read\nname = \"Old\"\n[[camera]]\nname = \"front\"\n",
             "[device]\n[[camera]]\nname = \"front\"\n",

@@ -112,6 +112,24 @@ fn a_configuration_is_replaced_only_by_force_and_the_old_one_is_kept() {
     assert_eq!(claimed_key(&home), claim, "the store is none of its business");
 }
 
+#[test]
+fn the_packages_configuration_gives_way_until_somebody_changes_it() {
+    let home = fresh();
+    fs::copy("cross/facelatch.toml", home.configuration()).unwrap();
+    init(&home, &["--profile", "other"]).with(0);
+    assert!(fs::read_to_string(home.configuration()).unwrap().starts_with("# a board"));
+    assert!(!home.path("facelatch.toml.old").exists(), "it was nobody's own");
+
+    let home = fresh();
+    let own = fs::read_to_string("cross/facelatch.toml").unwrap() + "\n# mine\n";
+    fs::write(home.configuration(), &own).unwrap();
+    let store = ("FACELATCH_STORE__DIR", home.path("store"));
+    let mut command = home.command(&["init", "--profiles", "profiles", "--profile", "other"]);
+    let ended = command.env(store.0, store.1).output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(fs::read_to_string(home.configuration()).unwrap(), own);
+}
+
 /// The journal keeps, copies and sends on what it is told.
 #[test]
 fn under_the_journal_the_first_key_is_in_the_claim_file_alone() {
