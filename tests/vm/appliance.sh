@@ -162,9 +162,14 @@ Restart=always
 WantedBy=multi-user.target
 UNIT
 chroot "$root" systemctl --quiet enable systemd-networkd.service appliance-agent.service appliance-camera.service
-# Nobody logs in, and what waits for that or for the network only costs time.
+# Nobody logs in; what nobody here needs costs seconds of emulation at each boot.
 chroot "$root" systemctl --quiet mask getty.target serial-getty@.service systemd-networkd-wait-online.service \
-    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
+    modprobe@drm.service modprobe@efi_pstore.service modprobe@fuse.service modprobe@configfs.service \
+    dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-config.mount sys-fs-fuse-connections.mount \
+    proc-sys-fs-binfmt_misc.automount systemd-binfmt.service systemd-rfkill.socket systemd-hostnamed.socket \
+    systemd-creds.socket systemd-sysext.socket systemd-user-sessions.service systemd-networkd-persistent-storage.service \
+    systemd-tmpfiles-clean.timer systemd-tmpfiles-setup-dev-early.service systemd-udev-load-credentials.service
 umount "$root/proc"
 
 # ------------------------------------------------------------------ people, kernel, disks
@@ -177,11 +182,17 @@ find -L "$PICTURES" -mindepth 2 -maxdepth 2 -name '*.jp*g' 2>/dev/null | sort | 
     while read -r file; do cp "$file" "$VM/appliance/people/other-$(basename "$file")"; done
 
 say "disks"
+# Of the kernel's modules those that this machine has a use for: each look into the index of all costs a second.
 rm -rf "$root/usr/lib/modules"
-cp -r "$ROOT/usr/lib/modules" "$root/usr/lib/modules"
 mkdir -p "$root/usr/lib/modules/$KERNEL/extra"
+cp "$ROOT/usr/lib/modules/$KERNEL"/modules.{builtin,builtin.modinfo,order} "$root/usr/lib/modules/$KERNEL/"
+for module in virtio_mmio virtio_blk virtio_net virtio_console virtio_rng ext4 gpio_pl061 rtc_pl031 videodev vivid; do
+    PATH=$PATH:/sbin modprobe -d "$ROOT/usr" -S "$KERNEL" --show-depends "$module" | sed -n 's,^insmod [^ ]*/\(lib/modules/[^ ]*\).*,\1,p'
+done | sort -u | while read -r module; do install -D -m 644 "$ROOT/usr/$module" "$root/usr/$module"; done
 aarch64-linux-gnu-strip --strip-debug -o "$root/usr/lib/modules/$KERNEL/extra/v4l2loopback.ko" "$LOOPBACK"
 PATH=$PATH:/sbin depmod -b "$root/usr" "$KERNEL"
+# As systemd does after an update: at the first boot nothing is rebuilt.
+touch "$root/etc/.updated" "$root/var/.updated"
 rm -f "$VM"/appliance/{root,data}.img
 PATH=$PATH:/sbin mke2fs -q -t ext4 -L appliance -d "$root" "$VM/appliance/root.img" "${DISK_MB}M" >"$VM/appliance/disks.log"
 PATH=$PATH:/sbin mke2fs -q -t ext4 -L facelatch "$VM/appliance/data.img" "${DATA_MB}M" >>"$VM/appliance/disks.log"

@@ -173,7 +173,7 @@ class Machine:
             if self.process.poll() is not None:
                 raise Failed(f"QEMU ended with {self.process.returncode}, see {FOLDER}/console.log")
             try:
-                return self.request("GET", "/ready", timeout=5)[0] == 200
+                return self.request("GET", os.environ.get("READY_PATH", "/ready"), timeout=20)[0] == 200
             except (OSError, http.client.HTTPException):
                 return False
         if not until(seconds, asked, 0.5):
@@ -187,7 +187,10 @@ class Machine:
         self.agent = None
 
     def off(self, word="poweroff"):
-        self.sh(f"systemctl --no-block {word}")
+        try:
+            self.sh(f"systemctl --no-block {word}")
+        except (Failed, OSError):
+            pass  # it may end before it answers
         try:
             self.process.wait(180)
         except subprocess.TimeoutExpired:
