@@ -22,9 +22,8 @@ PARTS = ["boot", "face", "camera", "watchdog", "upgrade", "readonly", "offline",
 BOOT_S_MAX = 420
 EXPOSURE_MAX = 2.0
 UNLOCK_S, ENERGISED_S_MAX = 2.0, 3.1
-WATCHDOG_S = 30
-# From a kill to the next start: RestartSec, ExecStopPost and the start itself, all emulated.
-RESTART_S_MAX = 60
+# After the watchdog or a kill: ExecStopPost, and from there RestartSec and the start itself, all emulated.
+RELEASE_S_MAX, RESTART_S_MAX = 15, 60
 # The relay is written, then the message's time is taken: far below this, scheduling included.
 T_RELAY_S_OFF = 0.1
 PERSON = f"{FOLDER}/people/person.jpg"
@@ -109,7 +108,7 @@ def guest_now(machine):
 
 def denied_calls(machine):
     """What the kernel says of system calls that end a process."""
-    return machine.read("journalctl --no-pager -q -k -g 'seccomp|type=1326'")
+    return machine.read("journalctl --no-pager -q -k -g 'type=1326'")
 
 
 def journal(machine, pattern):
@@ -149,12 +148,13 @@ def boot(machine, broker):
     check("the store's key is the daemon's alone", key == "600 facelatch", key)
     check("no warning about the unit", journal(machine, "Unknown key|Failed to|denied") == "")
 
+    wrong = machine.read("journalctl --no-pager -q -u facelatch.service -p err -o json --output-fields=MESSAGE,F_ERROR")
+    check("a boot logs no error", wrong == "", wrong)
     machine.admin_key()
     machine.trust()
     check("TLS with the certificate of the disk", machine.request("GET", "/ready")[0] == 200)
     check("it is online at the broker", online(broker, 0, 120))
-    doctor = machine.sh("systemd-run -q --pipe --wait -p User=facelatch -p SupplementaryGroups='video gpio' facelatch doctor --config /etc/facelatch/facelatch.toml")
-    print(doctor[1])
+    print(machine.read("setpriv --reuid facelatch --regid facelatch --init-groups facelatch doctor --config /etc/facelatch/facelatch.toml"))
 
 
 def face(machine, broker):
@@ -251,7 +251,11 @@ done"""
 def watchdog(machine, broker):
     note("a stopped and a killed daemon")
     watch_line_inside(machine)
-    for what, least, most in (("STOP", 1, WATCHDOG_S + 15), ("KILL", 0, 15)):
+    limit = re.fullmatch(r"(\d+)s", machine.unit("WatchdogUSec")["WatchdogUSec"])
+    if not check("the watchdog is a matter of seconds", limit):
+        return
+    figure("WatchdogSec", f"{limit[1]} s", "the longest that a daemon that hangs keeps the relay")
+    for what, most in (("STOP", int(limit[1]) + RELEASE_S_MAX), ("KILL", RELEASE_S_MAX)):
         since = broker.count()
         before = machine.unit("MainPID", "NRestarts")
         rose = at_the_rise(machine, broker, f"at-{what}", what)
@@ -260,7 +264,7 @@ def watchdog(machine, broker):
         fell = until(most + 30, lambda: machine.level() == 0)
         fell = machine.line()[-1][0] - rose if fell else None
         check(f"{what}: the line falls, after {fell and round(fell, 1)} s", fell is not None and fell <= most, machine.line())
-        restarted = until(WATCHDOG_S + RESTART_S_MAX, lambda: (lambda now: now["ActiveState"] == "active" and now["MainPID"] != before["MainPID"] and now)(machine.unit("ActiveState", "MainPID", "NRestarts")))
+        restarted = until(RESTART_S_MAX, lambda: (lambda now: now["ActiveState"] == "active" and now["MainPID"] != before["MainPID"] and now)(machine.unit("ActiveState", "MainPID", "NRestarts")))
         took = time.time() - rose
         check(f"{what}: systemd starts it again, active after {took:.0f} s", restarted, machine.unit("ActiveState", "Result", "NRestarts"))
         start = float(machine.read("python3 -c 'import time; print(time.time() - time.monotonic())'"))
