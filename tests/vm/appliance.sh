@@ -28,7 +28,7 @@ export QEMU_CPU=cortex-a72
 
 mkdir -p "$VM/appliance"
 if [ -z "${FACELATCH_DEB:-}" ]; then
-    FACELATCH_DEB=$(find target/package -name '*arm64*.deb' 2>/dev/null | sort | tail -n 1)
+    FACELATCH_DEB=$(find target/package -name '*arm64*.deb' 2>/dev/null | sort | tail -n 1 || true)
 fi
 [ -e "$FACELATCH_DEB" ] || die "no package for arm64: ./dev package makes it, or FACELATCH_DEB=FILE names it"
 if [ -z "${FACELATCH:-}" ]; then
