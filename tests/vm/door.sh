@@ -26,8 +26,6 @@ TIMEOUT_S=${TIMEOUT_S:-900}
 MODELS=${MODELS:-var/models}
 PICTURES=${PICTURES:-../shared/faces/lfw/people}
 RUNTIME=${RUNTIME:-vendor/onnxruntime/x86_64/libonnxruntime.so}
-PEOPLE_TRIED_MAX=60
-FRAMES=8
 FPS=3
 
 mkdir -p "$VM"
@@ -68,56 +66,8 @@ vm_guest "$guest"
 pack=${PACK:-builtin}
 liveness=false
 [ "$pack" = builtin ] || liveness=true
-
-# here COMMAND...: facelatch on this machine, to find people whose pictures can play a part.
-here() {
-    FACELATCH_LOG__LEVEL=error FACELATCH_STORE__DIR=$work/store FACELATCH_MODELS__DIR=$MODELS \
-        FACELATCH_MODELS__PACK=$pack FACELATCH_MODELS__RUNTIME=$RUNTIME "$FACELATCH" "$@" 2>>"$work/here.log"
-}
-picture() { find -L "$1" -maxdepth 1 -name '*.jp*g' | sort | sed -n "$2p"; }
-frames() { "$EXAMPLES/camera_walk" 640x480 "$FRAMES" "$@"; }
-searched() { # FOLDER: score and person of every frame, liveness included where it is required
-    local live=()
-    [ $liveness = false ] || live=(--liveness)
-    here search --collection staff "${live[@]}" "$1"/*.jpg | sed 's/^[^ ]*: //' || true
-}
-# The first person whose frames show a live face that is found under the picture of the enrolment,
-# and the first live one who is not found.
-cast() {
-    local folder tried=0
-    mkdir -p "$work/store"
-    here collection create staff >/dev/null
-    while read -r folder; do
-        [ $tried -lt $PEOPLE_TRIED_MAX ] || break
-        [ -n "$(picture "$folder" 2)" ] || continue
-        tried=$((tried + 1))
-        rm -rf "$work/frames"
-        frames "$work/frames" "$(picture "$folder" 2)"
-        if [ ! -e "$work/person.jpg" ]; then
-            here person enrol --collection staff --id one "$(picture "$folder" 1)" >/dev/null || continue
-            if [ "$(searched "$work/frames" | grep -c '^0\.[89]\|^1\.')" = "$FRAMES" ]; then
-                cp "$(picture "$folder" 1)" "$work/person.jpg"
-                cp -r "$work/frames" "$guest/scenes/person"
-            else
-                here person delete --collection staff --id one >/dev/null
-            fi
-        elif [ "$(searched "$work/frames" | grep -c '^nobody')" = "$FRAMES" ]; then
-            cp -r "$work/frames" "$guest/scenes/stranger"
-            return 0
-        fi
-    done < <(find -L "$PICTURES" -mindepth 1 -maxdepth 1 -type d | sort)
-    return 1
-}
-mkdir -p "$guest/scenes"
-# An empty room is one still picture: looking at it again and again costs most of the time of a run.
-"$EXAMPLES/camera_walk" 640x480 1 "$guest/scenes/nobody"
-if [ -d "$PICTURES" ] && cast; then
-    mkdir "$guest/scenes/frozen"
-    cp "$guest/scenes/person/001.jpg" "$guest/scenes/frozen/"
-else
+vm_cast "$pack" "$guest/scenes" "$work" ||
     say "SKIPPED faces: no suitable pictures of a person and a stranger in $PICTURES"
-    rm -rf "$guest"/scenes/{person,stranger}
-fi
 
 # ------------------------------------------------------------------ guest
 

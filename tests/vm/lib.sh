@@ -138,18 +138,24 @@ vm_runnable() {
 }
 
 # vm_build DIR: builds the modules in DIR against the kernel's headers.
-vm_build() {
-    local headers=$ROOT/usr/src/linux-headers-$KERNEL tools program
+vm_build() { vm_make "$1" tools/objtool/objtool.real-x86 CC=gcc CROSS_COMPILE=; }
+
+# vm_make DIR TOOL ASSIGNMENT...: builds them with these variables of make; TOOL, which may be empty,
+# is one more program of the kernel's that the build runs.
+vm_make() {
+    local dir=$1 tool=$2 headers=$ROOT/usr/src/linux-headers-$KERNEL tools program
+    shift 2
     # The packages name their files by where they would be installed.
     sed -i "s,^include .*/usr/src/,include $ROOT/usr/src/," "$headers/Makefile"
-    tools=$(readlink -f "$headers/tools/objtool")/../..
-    for program in tools/objtool/objtool.real-x86 scripts/mod/modpost.real-lsb-64 scripts/basic/fixdep; do
+    tools=$(dirname "$(readlink -f "$headers/scripts")")
+    for program in $tool scripts/mod/modpost.real-lsb-64 scripts/basic/fixdep; do
         vm_runnable "$tools/$program"
     done
-    # Debian 13's compiler knows a flag that Debian 12's does not; it concerns live patching only.
-    make -C "$headers" M="$1" CC=gcc CROSS_COMPILE= \
+    # Debian 13's compiler knows flags that Debian 12's does not; they concern live patching and
+    # what a debugger reads.
+    make -C "$headers" M="$dir" "$@" \
         CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT= CONFIG_DEBUG_INFO_BTF_MODULES= modules \
-        >"$1.log" 2>&1 || die "$(basename "$1") does not build, see $1.log"
+        >"$dir.log" 2>&1 || die "$(basename "$dir") does not build, see $dir.log"
 }
 
 # vm_v4l2loopback: builds the module, which Debian ships as source only; sets LOOPBACK.
@@ -236,6 +242,56 @@ vm_program() {
 # vm_pack DIR FILE: the initial file system as one file.
 vm_pack() { (cd "$1" && find . | cpio -o -H newc --quiet | gzip -1) >"$2"; }
 
+# vm_cast PACK SCENES WORK: the pictures of a play, in folders that a camera is fed from. SCENES/person
+# is the first person whose frames all are found under WORK/person.jpg, with liveness unless the pack
+# has none; SCENES/stranger is the first one who is not found; nobody and frozen have one still picture.
+# The caller has set FACELATCH, EXAMPLES, MODELS, RUNTIME and PICTURES. Fails without suitable people.
+PEOPLE_TRIED_MAX=60
+FRAMES=8
+vm_cast() {
+    local pack=$1 scenes=$2 work=$3 folder tried=0
+    mkdir -p "$scenes" "$work/store"
+    # An empty room is one still picture: looking at it again and again costs most of the time of a run.
+    "$EXAMPLES/camera_walk" 640x480 1 "$scenes/nobody"
+    [ -d "$PICTURES" ] || return 1
+    vm_here collection create staff >/dev/null
+    while read -r folder; do
+        [ $tried -lt $PEOPLE_TRIED_MAX ] || break
+        [ -n "$(vm_picture "$folder" 2)" ] || continue
+        tried=$((tried + 1))
+        rm -rf "$work/frames"
+        "$EXAMPLES/camera_walk" 640x480 "$FRAMES" "$work/frames" "$(vm_picture "$folder" 2)"
+        if [ ! -e "$work/person.jpg" ]; then
+            vm_here person enrol --collection staff --id one "$(vm_picture "$folder" 1)" >/dev/null || continue
+            if [ "$(vm_searched | grep -c '^0\.[89]\|^1\.')" = "$FRAMES" ]; then
+                cp "$(vm_picture "$folder" 1)" "$work/person.jpg"
+                cp -r "$work/frames" "$scenes/person"
+            else
+                vm_here person delete --collection staff --id one >/dev/null
+            fi
+        elif [ "$(vm_searched | grep -c '^nobody')" = "$FRAMES" ]; then
+            cp -r "$work/frames" "$scenes/stranger"
+            mkdir "$scenes/frozen"
+            cp "$scenes/person/001.jpg" "$scenes/frozen/"
+            return 0
+        fi
+    done < <(find -L "$PICTURES" -mindepth 1 -maxdepth 1 -type d | sort)
+    rm -rf "$scenes/person" "$work/person.jpg"
+    return 1
+}
+# The rest are parts of vm_cast, whose variables they read: facelatch on this machine, the picture of
+# that number, and score and person of every frame, liveness included where the pack can tell.
+vm_here() {
+    FACELATCH_LOG__LEVEL=error FACELATCH_STORE__DIR=$work/store FACELATCH_MODELS__DIR=$MODELS \
+        FACELATCH_MODELS__PACK=$pack FACELATCH_MODELS__RUNTIME=$RUNTIME "$FACELATCH" "$@" 2>>"$work/here.log"
+}
+vm_picture() { find -L "$1" -maxdepth 1 -name '*.jp*g' | sort | sed -n "$2p"; }
+vm_searched() {
+    local live=()
+    [ "$pack" = builtin ] || live=(--liveness)
+    vm_here search --collection staff "${live[@]}" "$work"/frames/*.jpg | sed 's/^[^ ]*: //' || true
+}
+
 # vm_free_port: a TCP port that nobody listens at.
 vm_free_port() {
     local port
@@ -281,4 +337,46 @@ vm_arm64() {
         echo "${image#linux-image-}" >"$ROOT/version"
     fi
     KERNEL=$(cat "$ROOT/version")
+}
+
+# vm_cross_tools: programs for ARM run here (user emulation), and a compiler for ARM; root once.
+vm_cross_tools() {
+    local as_root=() rule=/proc/sys/fs/binfmt_misc
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    local missing=()
+    command -v qemu-aarch64-static >/dev/null || missing+=(qemu-user-static)
+    command -v aarch64-linux-gnu-gcc >/dev/null || missing+=(gcc-aarch64-linux-gnu)
+    command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+    if [ ${#missing[@]} -gt 0 ]; then
+        say "installing ${missing[*]}"
+        # See vm_qemu: parts of QEMU from the backports want all of it from there.
+        case $(dpkg-query -W -f '${Version}' qemu-utils qemu-system-common 2>/dev/null) in
+        *bpo12*) missing=("${missing[@]/qemu-user-static/qemu-user-static/bookworm-backports}") ;;
+        esac
+        vm_install_qemu "${as_root[@]}" -- "${missing[@]}"
+    fi
+    # Without systemd nobody registers what the package brings.
+    [ -e "$rule/register" ] || "${as_root[@]}" mount -t binfmt_misc binfmt_misc "$rule"
+    [ -e "$rule/qemu-aarch64" ] ||
+        "${as_root[@]}" sh -c "cat /usr/lib/binfmt.d/qemu-aarch64*.conf | grep ':qemu-aarch64:' >$rule/register"
+}
+
+# vm_arm64_loopback: builds v4l2loopback for vm_arm64's kernel: the headers for ARM beside the build
+# programs for this machine; sets LOOPBACK.
+vm_arm64_loopback() {
+    LOOPBACK=$VM/v4l2loopback-arm64/v4l2loopback.ko
+    [ -e "$LOOPBACK" ] && [ "$LOOPBACK" -nt "$ROOT/version" ] && return
+    local deb debs=$VM/debs-arm64-build version=${KERNEL%-arm64}
+    local arm=(-o APT::Architecture=arm64 -o APT::Architectures=arm64 -o "Dir::State::lists=$VM/apt/lists-arm64")
+    if [ ! -e "$ROOT/usr/src/linux-headers-$KERNEL/Makefile" ]; then
+        vm_lists
+        mkdir -p "$debs"
+        (cd "$debs" && apt_vm apt-get "${arm[@]}" -qq download "linux-headers-$KERNEL" "linux-headers-$version-common" v4l2loopback-dkms &&
+            apt_vm apt-get -qq download "linux-kbuild-$version:amd64") || die "the kernel's headers for arm64 cannot be downloaded"
+        for deb in "$debs"/*.deb; do dpkg -x "$deb" "$ROOT"; done
+    fi
+    say "building v4l2loopback for $KERNEL"
+    rm -rf "$VM/v4l2loopback-arm64"
+    cp -r "$ROOT"/usr/src/v4l2loopback-* "$VM/v4l2loopback-arm64"
+    vm_make "$VM/v4l2loopback-arm64" "" ARCH=arm64 CC=aarch64-linux-gnu-gcc CROSS_COMPILE=aarch64-linux-gnu-
 }
