@@ -5,6 +5,7 @@
 #   MODELS=folder    models.dir with the pack `standard`, complete; makes facelatch-models-standard
 #   MODELS_MAY_LACK=yes   no package of the models when the pack is not complete, instead of an error
 #   STAGE=manual     only the manual pages, the completions and the bill of materials (for a try)
+#   STAGE=check      only the program, without optimisation, and what it asks of a system
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -115,6 +116,15 @@ version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
 
 [ $# -gt 0 ] || die "usage: build.sh amd64|arm64..."
 mkdir -p "$OUT" "$WORK"
+if [ "${STAGE:-}" = check ]; then
+    export CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+    export CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_TARGET_DIR=$CARGO_TARGET_DIR/check
+    for arch in "$@"; do
+        binary "$arch"
+        printf '%s: %s\n' "$arch" "$(cat "$WORK/floor-$arch")"
+    done
+    exit
+fi
 [ "${STAGE:-}" = manual ] || for arch in "$@"; do binary "$arch"; done
 manual "$@"
 [ "${STAGE:-}" = manual ] && exit

@@ -67,7 +67,7 @@ if [ ! -e "$ROOT/bootstrapped" ]; then
     "${as_root[@]}" touch "$ROOT/bootstrapped"
 fi
 network
-in_root env "${environment[@]}" TOOLS_TARGET=/src/target/cross/tools bash /src/cross/setup.sh
+in_root env "${environment[@]}" TOOLS_TARGET=/src/target/cross/tools STAGE="${STAGE:-}" bash /src/cross/setup.sh
 in_root env "${environment[@]}" MODELS="${models:+/models}" MODELS_MAY_LACK="${MODELS_MAY_LACK:-}" STAGE="${STAGE:-}" \
     bash /src/cross/build.sh "$@"
 [ ${#as_root[@]} = 0 ] || "${as_root[@]}" chown -R "$(id -u):$(id -g)" target/package

@@ -73,6 +73,9 @@ SH
 sysroot arm64 aarch64-linux-gnu
 sysroot amd64 x86_64-linux-gnu
 
+# To see whether it builds, no packages are made.
+[ "${STAGE:-}" != check ] || exit 0
+
 # tool CRATE VERSION: without optimisation, since building it takes longer than all that it does.
 tool() {
     [ "$(cat "$SYSROOTS/$1.version" 2>/dev/null)" = "$2" ] && return
