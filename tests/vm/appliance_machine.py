@@ -140,8 +140,8 @@ class Machine:
             if os.path.exists(f"{FOLDER}/{stale}"):
                 os.remove(f"{FOLDER}/{stale}")
         port = broker.patient_port if counted else broker.port
-        # With cache=none or directsync the image's file system matters; writethrough is safe everywhere,
-        # but hides a missing flush of the guest. `writeback` passes the guest's flushes on and no more.
+        # No cache setting: a flush of the guest reaches the file, and what it did not flush is not lost
+        # when the emulator is killed. What that leaves out, appliance_cuts.py replays.
         disk = disk or f"driver=raw,node-name=data,file.driver=file,file.filename={FOLDER}/data.img"
         words = ["console=ttyAMA0", "quiet", "panic=-1", self.root,
                  f"systemd.setenv=FACELATCH_MQTT__URL=mqtt://{GUEST_BROKER}:{port}"]
@@ -173,7 +173,7 @@ class Machine:
             if self.process.poll() is not None:
                 raise Failed(f"QEMU ended with {self.process.returncode}, see {FOLDER}/console.log")
             try:
-                return self.request("GET", os.environ.get("READY_PATH", "/ready"), timeout=20)[0] == 200
+                return self.request("GET", "/ready", timeout=20)[0] == 200
             except (OSError, http.client.HTTPException):
                 return False
         if not until(seconds, asked, 0.5):
