@@ -29,6 +29,7 @@ use mdns_sd::ServiceDaemon;
 use mdns_sd::ServiceEvent;
 use mdns_sd::ServiceInfo;
 use serde::Serialize;
+use tracing::debug;
 use tracing::info;
 use tracing::warn;
 
@@ -132,7 +133,7 @@ impl Announcement {
     fn run(&self, stop: &StopSignal) {
         let (mut complained, mut flooded) = (false, false);
         while !stop.stopped() {
-            match self.serve(stop) {
+            match self.serve(stop, flooded) {
                 Ok(End::Flooded) => {
                     if !flooded {
                         warn!(records = CACHED_MAX, "the_network_announces_too_much");
@@ -152,7 +153,7 @@ impl Announcement {
     }
 
     /// Announces until the stop, or until the responder is to be replaced.
-    fn serve(&self, stop: &StopSignal) -> mdns_sd::Result<End> {
+    fn serve(&self, stop: &StopSignal, is_quiet: bool) -> mdns_sd::Result<End> {
         let responder = ServiceDaemon::new()?;
         let events = responder.monitor()?;
         responder.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
@@ -167,7 +168,12 @@ impl Announcement {
                 match event {
                     DaemonEvent::Announce(..) if !announced => {
                         announced = true;
-                        info!(name = self.name, "announced");
+                        // In a flood it begins anew every few seconds, which is no news.
+                        if is_quiet {
+                            debug!(name = self.name, "announced");
+                        } else {
+                            info!(name = self.name, "announced");
+                        }
                     }
                     // Each record of a name reports it.
                     DaemonEvent::NameChange(change) if change.new_name != renamed => {

@@ -68,9 +68,20 @@ impl HeldFile {
 
     /// Opens the file, for reading alone if need be. `None`: there is none.
     pub fn find(dir: &Path) -> io::Result<Option<Self>> {
+        Self::open(dir)?.map(Self::lock).transpose()
+    }
+
+    /// The same without the lock: a daemon that was killed while a disk does not answer has its files
+    /// open, and their locks, until the disk answers.
+    pub fn find_of_the_dead(dir: &Path) -> io::Result<Option<Self>> {
+        Ok(Self::open(dir)?.map(Self))
+    }
+
+    fn open(dir: &Path) -> io::Result<Option<File>> {
         let path = dir.join(FILE_NAME);
         match options().write(true).open(&path).or_else(|_| options().open(&path)) {
-            Ok(file) => Self::lock(file).map(Some),
+            Ok(file) if !file.metadata()?.is_file() => Err(no_file()),
+            Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -78,7 +89,7 @@ impl HeldFile {
 
     fn lock(file: File) -> io::Result<Self> {
         if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file"));
+            return Err(no_file());
         }
         for _ in 1..LOCK_TRIES {
             match file.try_lock() {
@@ -111,6 +122,10 @@ impl HeldFile {
     }
 }
 
+fn no_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is no file")
+}
+
 /// Root may read the file, which an unprivileged user could have replaced by a link to another.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -123,6 +138,12 @@ fn options() -> OpenOptions {
 pub fn runtime_dir() -> Option<PathBuf> {
     let dirs = std::env::var_os("RUNTIME_DIRECTORY")?;
     std::env::split_paths(&dirs).next().filter(|dir| dir.is_absolute())
+}
+
+/// Whether systemd runs this after the end of the unit's daemon (`ExecStopPost=`).
+pub fn follows_the_end() -> bool {
+    // It is set for nothing but what runs at the stop of a service.
+    std::env::var_os("SERVICE_RESULT").is_some() && runtime_dir().is_some()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! word of its wires ([`HeldFile`]), and what they were counts more than what they are to be. It
 //! refuses while a daemon runs.
 
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ const RUNTIME_DIR: &str = "/run/facelatch";
 /// Lets go of the relay, lamp and buzzer; then says what is wrong with the configuration, if it is.
 pub fn run(config: anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
     let dir = held::runtime_dir().unwrap_or_else(|| RUNTIME_DIR.into());
-    let released = release(config.as_ref().ok(), &dir);
+    let released = release(config.as_ref().ok(), &dir, held::follows_the_end());
     if let (Err(error), Err(_)) = (&released, &config) {
         line(format!("{error:#}"));
     }
@@ -36,8 +37,9 @@ pub fn run(config: anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
     released.map(|()| ExitCode::SUCCESS)
 }
 
-fn release(config: Option<&Config>, dir: &Path) -> anyhow::Result<()> {
-    let (mut file, held) = last_word(dir)?;
+/// `is_dead`: systemd knows that the daemon has ended, even where its lock has not.
+fn release(config: Option<&Config>, dir: &Path, is_dead: bool) -> anyhow::Result<()> {
+    let (mut file, held) = last_word(dir, is_dead)?;
     let own = config.filter(|config| config.door.backend != DoorBackend::None);
     let mut stores: Vec<&PathBuf> = held.iter().map(|held| &held.store).collect();
     stores.extend(own.map(|config| &config.store.dir));
@@ -46,9 +48,11 @@ fn release(config: Option<&Config>, dir: &Path) -> anyhow::Result<()> {
         match LocalClient::connect(store) {
             Ok(None) => {}
             Ok(Some(_)) => return Err(refused()),
-            // The lock has proved that the daemon is gone; a medium that fails must not keep the
-            // relay as it is.
-            Err(error) if held.is_some() => line(format!("{}: {error}", store.display())),
+            // The lock, or systemd, has proved that the daemon is gone; a medium that fails must not
+            // keep the relay as it is.
+            Err(error) if held.is_some() || is_dead => {
+                line(format!("{}: {error}", store.display()));
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -68,9 +72,15 @@ fn release(config: Option<&Config>, dir: &Path) -> anyhow::Result<()> {
 }
 
 /// The file, locked, with what the last daemon wrote; refuses while that daemon runs.
-fn last_word(dir: &Path) -> anyhow::Result<(Option<HeldFile>, Option<Held>)> {
+fn last_word(dir: &Path, is_dead: bool) -> anyhow::Result<(Option<HeldFile>, Option<Held>)> {
     let said = |error| line(format!("the last daemon's wires in {}: {error}", dir.display()));
-    match HeldFile::find(dir) {
+    let found = match HeldFile::find(dir) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_dead => {
+            HeldFile::find_of_the_dead(dir)
+        }
+        found => found,
+    };
+    match found {
         Ok(None) => Ok((None, None)),
         Ok(Some(mut file)) => {
             let held = file.read().unwrap_or_else(|error| {
@@ -79,7 +89,7 @@ fn last_word(dir: &Path) -> anyhow::Result<(Option<HeldFile>, Option<Held>)> {
             });
             Ok((Some(file), held))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(refused()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(refused()),
         Err(error) => {
             said(error);
             Ok((None, None))
@@ -139,22 +149,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = leave(dir.path(), SIMULATED);
         let _command = Database::open(&config.store).unwrap();
-        release(None, dir.path()).unwrap();
+        release(None, dir.path(), false).unwrap();
         assert_eq!(left(dir.path()), None, "they are nobody's wires any more");
-        release(None, dir.path()).unwrap();
-        release(Some(&config), dir.path()).unwrap();
+        release(None, dir.path(), false).unwrap();
+        release(Some(&config), dir.path(), false).unwrap();
     }
 
     #[test]
     fn what_could_not_be_released_is_kept_for_the_next_try() {
         let dir = tempfile::tempdir().unwrap();
         leave(dir.path(), FAILING);
-        let error = release(None, dir.path()).unwrap_err();
+        let error = release(None, dir.path(), false).unwrap_err();
         assert!(error.to_string().contains("no such chip"), "{error}");
         assert!(left(dir.path()).is_some());
         // The configuration is tried nevertheless, and the failure is told.
         let other = config(dir.path(), "backend = \"simulated\"\nrelay_line = 22\nrex_line = 17");
-        assert!(release(Some(&other), dir.path()).is_err());
+        assert!(release(Some(&other), dir.path(), false).is_err());
     }
 
     #[test]
@@ -163,20 +173,31 @@ mod tests {
         let config = leave(dir.path(), SIMULATED);
         let daemon = HeldFile::create(dir.path()).unwrap();
         for config in [None, Some(&config)] {
-            let refused = release(config, dir.path()).unwrap_err();
+            let refused = release(config, dir.path(), false).unwrap_err();
             assert!(refused.to_string().contains("the daemon runs"), "{refused}");
         }
         drop(daemon);
         assert!(left(dir.path()).is_some());
     }
 
+    /// As when the card no longer answers.
+    #[test]
+    fn a_daemon_that_systemd_has_killed_and_that_cannot_end_loses_its_wires() {
+        let dir = tempfile::tempdir().unwrap();
+        leave(dir.path(), SIMULATED);
+        let undead = HeldFile::create(dir.path()).unwrap();
+        release(None, dir.path(), true).unwrap();
+        drop(undead);
+        assert_eq!(left(dir.path()), None);
+    }
+
     #[test]
     fn a_word_that_cannot_be_read_leaves_the_configuration() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("door.json"), "{").unwrap();
-        assert!(release(Some(&config(dir.path(), FAILING)), dir.path()).is_err());
-        release(Some(&config(dir.path(), SIMULATED)), dir.path()).unwrap();
-        release(Some(&config(dir.path(), "backend = \"none\"")), dir.path()).unwrap();
+        assert!(release(Some(&config(dir.path(), FAILING)), dir.path(), false).is_err());
+        release(Some(&config(dir.path(), SIMULATED)), dir.path(), false).unwrap();
+        release(Some(&config(dir.path(), "backend = \"none\"")), dir.path(), false).unwrap();
     }
 
     #[test]
