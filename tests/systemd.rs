@@ -101,7 +101,7 @@ fn the_exposure_stays_below_two() {
 fn every_line_that_safety_hangs_on_is_there() {
     let table = [
         (DAEMON, "Type", "notify"),
-        (DAEMON, "ExecStartPre", "-+/usr/bin/udevadm settle --timeout=10"),
+        (DAEMON, "ExecStartPre", "-+/usr/bin/udevadm settle --timeout=3"),
         (DAEMON, "ExecStart", "/usr/bin/facelatch run --config /etc/facelatch/facelatch.toml"),
         (
             DAEMON,
@@ -114,6 +114,9 @@ fn every_line_that_safety_hangs_on_is_there() {
         (DAEMON, "User", "facelatch"),
         (DAEMON, "StateDirectory", "facelatch"),
         (DAEMON, "StateDirectoryMode", "0700"),
+        (DAEMON, "RuntimeDirectory", "facelatch"),
+        (DAEMON, "RuntimeDirectoryMode", "0700"),
+        (DAEMON, "RuntimeDirectoryPreserve", "yes"),
         (DAEMON, "DevicePolicy", "closed"),
         (DAEMON, "ProtectSystem", "strict"),
         (DAEMON, "NoNewPrivileges", "yes"),

@@ -3,6 +3,8 @@
 //! The relay is energised by `test` alone, for at most `TEST_SECONDS_MAX`. A signal ends every
 //! command here in order, with the relay released; so does a lost terminal.
 
+pub mod release;
+
 use std::fs::File;
 use std::fs::TryLockError;
 use std::io;
@@ -87,13 +89,13 @@ enum DoorCommand {
     },
 }
 
-/// Does what was asked at the door of the configuration.
-pub fn run(args: &DoorArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let door = &config.door;
-    let is_release = matches!(args.command, DoorCommand::Release);
-    if door.backend == DoorBackend::None && is_release {
-        return Ok(ExitCode::SUCCESS);
+/// Does what was asked at the door of the configuration, which a release does not need.
+pub fn run(args: &DoorArgs, config: anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+    if matches!(args.command, DoorCommand::Release) {
+        return release::run(config);
     }
+    let config = config?;
+    let door = &config.door;
     if door.backend == DoorBackend::None {
         let reason = "door.backend = \"none\": there is no door to try; see docs/guide/door.md";
         return Err(UsageError(reason.into()).into());
@@ -112,16 +114,8 @@ pub fn run(args: &DoorArgs, config: &Config) -> anyhow::Result<ExitCode> {
             line(described);
             watch(board, &door.wiring, seconds.map(Duration::from_secs))
         }
-        DoorCommand::Release => {
-            // Opening the board has released it, and so does dropping it.
-            drop(board);
-            // Lamp and buzzer go off by the same.
-            if door.wiring.led.is_some() || door.wiring.buzzer.is_some() {
-                let _ = select::signals(door.backend, &door.wiring);
-            }
-            line(format!("{described}: released"));
-            Ok(ExitCode::SUCCESS)
-        }
+        // It has returned: what is above must not keep it from its work.
+        DoorCommand::Release => Ok(ExitCode::SUCCESS),
         DoorCommand::WiegandTiming { frames } => {
             line(described);
             let timing = door.wiring.wiegand.as_ref().map_or(TIMING, |wiegand| wiegand.timing);
@@ -134,12 +128,13 @@ fn unavailable(error: &BoardError) -> anyhow::Error {
     UnavailableError(error.to_string()).into()
 }
 
+fn refused() -> anyhow::Error {
+    let reason = "the daemon runs and has the door; stop it first: systemctl stop facelatch";
+    UnavailableError(reason.into()).into()
+}
+
 /// No daemon runs on this store, and none can start while what is returned lives.
 fn alone(store: &Path) -> anyhow::Result<Option<File>> {
-    let refused = || {
-        let reason = "the daemon runs and has the door; stop it first: systemctl stop facelatch";
-        anyhow::Error::from(UnavailableError(reason.into()))
-    };
     if LocalClient::connect(store)?.is_some() {
         return Err(refused());
     }

@@ -40,7 +40,6 @@ use crate::daemon::assembly::Surroundings;
 use crate::daemon::claim;
 use crate::daemon::claim::Claim;
 use crate::telemetry::Metrics;
-use crate::telemetry::logging;
 use crate::web::tls;
 
 /// Where the package puts the profiles of boards.
@@ -232,11 +231,12 @@ pub fn run(args: &InitArgs, file: Option<&Path>, config: &Config) -> anyhow::Res
         Ok(path) => line(format!("claim file     {} is written", path.display())),
         Err(error) => line(format!("claim file     cannot be written: {error}")),
     }
-    // A console forgets, the journal does not.
-    if logging::is_journal(io::stdout()) && first.file.is_ok() {
-        line("first key      only in the claim file: this output is kept by the journal");
-    } else {
+    // A terminal forgets. Anything else may be kept: the journal, cloud-init's log, a pipeline.
+    if io::stdout().is_terminal() || first.file.is_err() {
         line(format!("\n{}", claim.text(Some((&first.record.id, &first.key))).as_str()));
+    } else {
+        line("first key      in the claim file alone: this output is no terminal, and may be kept");
+        line(format!("\n{}", claim.text(None).as_str()));
     }
     if io::stdout().is_terminal() {
         line("Start it: systemctl enable --now facelatch");
@@ -264,7 +264,7 @@ fn owner(dir: &Path) -> anyhow::Result<Option<(u32, u32)>> {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let Some(daemon) = daemon else { return Ok(None) };
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(shown)?;
+            make_store_dir(dir).with_context(shown)?;
             std::os::unix::fs::chown(dir, Some(daemon.0), Some(daemon.1)).with_context(shown)?;
             return Ok(Some(daemon));
         }
@@ -277,6 +277,22 @@ fn owner(dir: &Path) -> anyhow::Result<Option<(u32, u32)>> {
     let Some(daemon) = daemon.filter(|_| is_empty) else { return Ok(None) };
     std::os::unix::fs::chown(dir, Some(daemon.0), Some(daemon.1)).with_context(shown)?;
     Ok(Some(daemon))
+}
+
+/// The store's directory is private; what is made above it lets the daemon's user through, whatever
+/// root's own mask is.
+fn make_store_dir(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir
+        .ancestors()
+        .skip(1)
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .take_while(|parent| !parent.exists())
+        .collect();
+    for parent in missing.into_iter().rev() {
+        fs::create_dir(parent)?;
+        fs::set_permissions(parent, fs::Permissions::from_mode(0o755))?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(dir)
 }
 
 /// User and group number of the daemon's user in the text of `/etc/passwd`.
@@ -340,6 +356,16 @@ mod tests {
         for none in ["", "facelatch", "facelatch:x:many:1::", "root:x:0:0::/root:/bin/sh"] {
             assert_eq!(daemon_user(none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn what_is_made_above_the_store_lets_the_daemon_through() {
+        let top = tempfile::tempdir().unwrap();
+        let store = top.path().join("srv/doors/store");
+        make_store_dir(&store).unwrap();
+        let mode = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode() & 0o777;
+        let modes: Vec<u32> = store.ancestors().take(3).map(mode).collect();
+        assert_eq!(modes, [0o700, 0o755, 0o755]);
     }
 
     #[test]

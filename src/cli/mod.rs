@@ -144,6 +144,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init(args) => init::configure(args, file)?,
         // Who looks for devices need not be one.
         Command::Discover(args) => return discover::run(args),
+        // Its `release` must work whatever the configuration has become.
+        Command::Door(args) => return door::run(args, load(file)),
         _ => {}
     }
     let config = load(file)?;
@@ -160,7 +162,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pad(args) => pad::run(args, &config),
         Command::Models(args) => models::run(args, &config.models),
         Command::Camera(args) => camera::run(args, &config),
-        Command::Door(args) => door::run(&args, &config),
+        Command::Door(args) => door::run(&args, Ok(config)),
         Command::Mqtt(args) => mqtt::run(&args, &config),
         Command::Bench(args) => bench::run(&args, &config),
         Command::Search(args) => search::run(&args, &config),

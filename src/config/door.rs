@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::access::schedule::Schedule;
 use crate::door::WiegandTiming;
 use crate::door::strike::StrikeOptions;
@@ -37,7 +40,7 @@ pub struct DoorConfig {
 }
 
 /// What drives the wires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DoorBackend {
     /// There is no door: recognition is only reported.
     None,
@@ -62,7 +65,7 @@ pub enum Direction {
 
 /// What happens to a lock when its power fails. The relay's meaning does not depend on it; the
 /// wiring and what `facelatch check` says of a power cut do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LockType {
     /// Opens, as a magnet does.
     FailSafe,
@@ -72,7 +75,7 @@ pub enum LockType {
 
 /// Which lines do what. Line numbers are BCM numbers on a Raspberry Pi and offsets of the chip
 /// elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wiring {
     /// Path, name or label of the GPIO chip; empty: the first that has all lines.
     pub chip: String,
@@ -99,7 +102,7 @@ pub struct Wiring {
 }
 
 /// A switch between a line and ground, with the internal pull-up: a closed circuit reads low.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputLine {
     /// The line.
     pub line: u32,
@@ -109,7 +112,7 @@ pub struct InputLine {
 }
 
 /// A line that switches something on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputLine {
     /// The line.
     pub line: u32,
@@ -118,7 +121,7 @@ pub struct OutputLine {
 }
 
 /// Wiegand out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wiegand {
     /// 26 or 34.
     pub bits: u8,

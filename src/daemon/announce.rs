@@ -23,11 +23,13 @@ use std::time::Instant;
 use mdns_sd::DaemonEvent;
 use mdns_sd::IfKind;
 use mdns_sd::IfPredicate;
+use mdns_sd::Metrics;
 use mdns_sd::ResolvedService;
 use mdns_sd::ServiceDaemon;
 use mdns_sd::ServiceEvent;
 use mdns_sd::ServiceInfo;
 use serde::Serialize;
+use tracing::debug;
 use tracing::info;
 use tracing::warn;
 
@@ -48,10 +50,57 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A responder that has announced nothing for so long is replaced: its sockets may have been refused
 /// while there was no network, and it never opens them again.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Most records of others that a responder may hold. It keeps what anybody in the network sends, up to
+/// 9 KB each, without a limit of its own and often past its time; a house has a few hundred.
+const CACHED_MAX: i64 = 1000;
+/// Most timers that it may hold; a record sets up to three, and they run for as long as its sender
+/// wants.
+const TIMERS_MAX: i64 = 20_000;
+/// A responder is replaced when the records that were counted at each look add up to this: names stay
+/// in its memory after their records, up to 255 bytes each, and no figure of it tells how many.
+const COUNTED_MAX: i64 = 200_000;
+/// Longest wait for a responder's figures; without them the next look asks again.
+const FIGURES_TIME_MAX: Duration = Duration::from_millis(500);
 /// Longest wait for a responder's goodbye; it is two packets.
 const GOODBYE_TIME_MAX: Duration = Duration::from_millis(500);
 /// Most devices that a search lists: more than a local network has doors.
 const FOUND_MAX: usize = 256;
+
+/// Why a responder is no longer used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The daemon stops.
+    Stopped,
+    /// It has ended, has announced nothing, or has heard enough.
+    Replaced,
+    /// The network has sent more than it may keep.
+    Flooded,
+}
+
+/// What a responder keeps of what others sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Load {
+    cached: i64,
+    timers: i64,
+}
+
+impl Load {
+    fn of(figures: &Metrics) -> Self {
+        let cached = figures.iter().filter(|(name, _)| name.starts_with("cached-"));
+        let timers = figures.get("timer").copied().unwrap_or_default();
+        Self { cached: cached.map(|(_, count)| *count).sum(), timers }
+    }
+
+    /// Asks a responder; `None` when it is too busy to answer.
+    fn now(responder: &ServiceDaemon) -> Option<Self> {
+        let answer = responder.get_metrics().ok()?;
+        answer.recv_timeout(FIGURES_TIME_MAX).ok().map(|figures| Self::of(&figures))
+    }
+
+    fn is_too_much(self) -> bool {
+        self.cached > CACHED_MAX || self.timers > TIMERS_MAX
+    }
+}
 
 /// What is announced.
 #[derive(Clone, Debug)]
@@ -82,20 +131,29 @@ pub fn start(config: &Config, server: &Server, stop: &StopSignal) -> Option<Join
 
 impl Announcement {
     fn run(&self, stop: &StopSignal) {
-        let mut complained = false;
+        let (mut complained, mut flooded) = (false, false);
         while !stop.stopped() {
-            if let Err(error) = self.serve(stop) {
-                if !complained {
-                    warn!(%error, "announcements_fail");
+            match self.serve(stop, flooded) {
+                Ok(End::Flooded) => {
+                    if !flooded {
+                        warn!(records = CACHED_MAX, "the_network_announces_too_much");
+                    }
+                    flooded = true;
                 }
-                complained = true;
+                Ok(_) => {}
+                Err(error) => {
+                    if !complained {
+                        warn!(%error, "announcements_fail");
+                    }
+                    complained = true;
+                }
             }
             stop.sleep(LOOK_EVERY);
         }
     }
 
-    /// Announces until the stop, or until the responder has been silent for too long.
-    fn serve(&self, stop: &StopSignal) -> mdns_sd::Result<()> {
+    /// Announces until the stop, or until the responder is to be replaced.
+    fn serve(&self, stop: &StopSignal, is_quiet: bool) -> mdns_sd::Result<End> {
         let responder = ServiceDaemon::new()?;
         let events = responder.monitor()?;
         responder.disable_interface(vec![IfKind::LoopbackV4, IfKind::LoopbackV6])?;
@@ -104,12 +162,18 @@ impl Announcement {
         responder.register(service)?;
         let begun = Instant::now();
         let (mut announced, mut renamed) = (false, String::new());
+        let (mut end, mut counted) = (End::Stopped, 0);
         while !stop.sleep(LOOK_EVERY) {
             for event in events.try_iter() {
                 match event {
                     DaemonEvent::Announce(..) if !announced => {
                         announced = true;
-                        info!(name = self.name, "announced");
+                        // In a flood it begins anew every few seconds, which is no news.
+                        if is_quiet {
+                            debug!(name = self.name, "announced");
+                        } else {
+                            info!(name = self.name, "announced");
+                        }
                     }
                     // Each record of a name reports it.
                     DaemonEvent::NameChange(change) if change.new_name != renamed => {
@@ -119,12 +183,20 @@ impl Announcement {
                     _ => {}
                 }
             }
-            if events.is_disconnected() || (!announced && begun.elapsed() > SILENCE_MAX) {
+            let load = Load::now(&responder).unwrap_or_default();
+            counted += load.cached;
+            let is_silent = !announced && begun.elapsed() > SILENCE_MAX;
+            if load.is_too_much() {
+                end = End::Flooded;
+            } else if events.is_disconnected() || is_silent || counted > COUNTED_MAX {
+                end = End::Replaced;
+            }
+            if end != End::Stopped {
                 break;
             }
         }
         say_goodbye(&responder, &name);
-        Ok(())
+        Ok(end)
     }
 
     fn service(&self) -> mdns_sd::Result<ServiceInfo> {
@@ -279,6 +351,27 @@ mod tests {
         let found = super::seen(&seen);
         assert_eq!((found.id.as_str(), found.name.as_str()), ("2d711642b726", "Side door"));
         assert_eq!((found.port, found.fingerprint.unwrap().len()), (8443, 95));
+    }
+
+    #[test]
+    fn what_others_send_is_counted_and_too_much_is_noticed() {
+        // The library's own names, as it answers them before anything has come.
+        let responder = ServiceDaemon::new().unwrap();
+        let mut figures = responder.get_metrics().unwrap().recv().unwrap();
+        let _ = responder.shutdown();
+        for kind in ["ptr", "srv", "addr", "txt", "nsec", "subtype"] {
+            assert!(figures.contains_key(&format!("cached-{kind}")), "{figures:?}");
+        }
+        assert!(figures.contains_key("timer") && !Load::of(&figures).is_too_much(), "{figures:?}");
+        for kind in ["cached-srv", "cached-txt", "cached-addr", "cached-nsec"] {
+            figures.insert(kind.into(), CACHED_MAX / 4);
+        }
+        let before = Load::of(&figures).cached;
+        figures.insert("cached-txt".into(), CACHED_MAX);
+        assert!(Load::of(&figures).cached > before && Load::of(&figures).is_too_much());
+        let timers = Metrics::from([("timer".into(), TIMERS_MAX + 1)]);
+        assert!(Load::of(&timers).is_too_much());
+        assert!(!Load::of(&Metrics::new()).is_too_much());
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 pub mod lights;
 pub mod sink;
+pub mod wires;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
-use tracing::info;
 use tracing::warn;
 
 use crate::access::event::EVENT_LIFETIME;
@@ -43,13 +43,11 @@ use crate::bus::RemoteCommand;
 use crate::clock::Clock;
 use crate::clock::UtcTime;
 use crate::config::door::Direction;
-use crate::config::door::DoorBackend;
 use crate::config::door::DoorConfig;
 use crate::daemon::journal::Journal;
 use crate::daemon::pipeline::gate::DoorGate;
 use crate::daemon::pipeline::notice::event_id;
 use crate::door::Board;
-use crate::door::BoardError;
 use crate::door::card;
 use crate::door::card::Card;
 use crate::door::card::CardFormat;
@@ -59,7 +57,6 @@ use crate::door::keeper::KeeperHandle;
 use crate::door::keeper::KeeperParts;
 use crate::door::keeper::Notice;
 use crate::door::reopening::ReopeningBoard;
-use crate::door::select;
 use crate::door::strike::Cause;
 use crate::door::strike::DoorCommand;
 use crate::door::strike::DoorStatus;
@@ -106,30 +103,7 @@ pub struct Door {
     keeper: KeeperHandle,
 }
 
-/// Opens the wires, the relay released: the first act of every start, because a daemon that was
-/// killed may have left a pin as it was, and whatever else fails must not keep it so. `None` without
-/// a door, and when the wires cannot be opened yet.
-pub fn release(config: &DoorConfig) -> Option<Box<dyn Board>> {
-    if config.backend == DoorBackend::None {
-        return None;
-    }
-    match open(config) {
-        Ok(board) => Some(board),
-        Err(error) => {
-            let remedy = "see `facelatch doctor`; it is tried again for as long as the daemon runs";
-            warn!(%error, remedy, "the wires of the door cannot be opened");
-            None
-        }
-    }
-}
-
-fn open(config: &DoorConfig) -> Result<Box<dyn Board>, BoardError> {
-    let (board, wires) = select::board(config.backend, &config.wiring)?;
-    info!(wires, "door_wired");
-    Ok(board)
-}
-
-/// Starts the keeper on the wires that [`release`] opened; answers the door and the keeper's thread.
+/// Starts the keeper on the wires that [`wires::release`] opened; answers the door and the keeper's thread.
 /// Wires that could not be opened are tried again for as long as the daemon runs: until then the
 /// door is faulty.
 pub fn start(
@@ -139,7 +113,7 @@ pub fn start(
     stop: StopSignal,
 ) -> std::io::Result<(Arc<Door>, JoinHandle<()>)> {
     let config = parts.config.clone();
-    let board = ReopeningBoard::new(Box::new(move || open(&config)), opened);
+    let board = ReopeningBoard::new(Box::new(move || wires::open(&config)), opened);
     start_on(Box::new(board), parts, store, stop)
 }
 

@@ -39,6 +39,7 @@ use crate::config::door::DoorBackend;
 use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
 use crate::daemon::door::sink::LateSink;
+use crate::daemon::door::wires::{self, Wires};
 use crate::daemon::door::{DeskParts, Door};
 use crate::daemon::journal::{Journal, journal};
 use crate::daemon::pipeline::gate::DoorGate;
@@ -47,7 +48,7 @@ use crate::daemon::pipeline::{Pipeline, PipelineParts};
 use crate::daemon::snapshot::{OtherProblems, SnapshotSources};
 use crate::daemon::status::{Device, WatchedCamera};
 use crate::daemon::supervise::Signals;
-use crate::door::Board;
+use crate::door::{Board, held};
 use crate::recognition::pool::RecognizerPool;
 use crate::shutdown::{self, StopSignal};
 use crate::telemetry::{Metrics, logging};
@@ -80,7 +81,8 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
 fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     info!(version = env!("CARGO_PKG_VERSION"), device = config.device.name, "starting");
     let _entered = runtime.enter();
-    let opened = door::release(&config.door);
+    let Wires { board: opened, word: _word } =
+        wires::release(&config.door, &config.store.dir, held::runtime_dir().as_deref());
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let device = Arc::new(Device::new(Arc::clone(&metrics)));
     let surroundings =

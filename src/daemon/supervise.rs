@@ -59,6 +59,24 @@ pub fn notify(state: &sd_notify::NotifyState<'_>) {
     }
 }
 
+/// When the watchdog is answered, as parts of its limit: one probe that is not answered in time is
+/// followed by another one before systemd kills. A card that writes holds a board up for seconds.
+#[derive(Clone, Copy, Debug)]
+struct Rhythm {
+    /// From an answer to the next probe.
+    pause: Duration,
+    /// Longest wait for the workers.
+    patience: Duration,
+    /// From a probe that failed to the next one.
+    retry: Duration,
+}
+
+impl Rhythm {
+    fn of(limit: Duration) -> Self {
+        Self { pause: limit / 5, patience: limit / 3, retry: limit / 30 }
+    }
+}
+
 /// Pings systemd's watchdog as long as the recognition workers take jobs. A worker that hangs in a
 /// driver or a library is cured by a restart only, so its silence must reach systemd; so must that of
 /// the door's keeper and of a frame loop, for which `is_alive` answers.
@@ -68,12 +86,14 @@ pub async fn watchdog(
     mut stop: StopSignal,
 ) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
-    let period = (limit / 3).max(Duration::from_millis(100));
+    let rhythm = Rhythm::of(limit);
+    let mut pause = rhythm.pause;
     loop {
         tokio::select! {
             () = stop.wait() => return,
-            () = tokio::time::sleep(period) => {}
+            () = tokio::time::sleep(pause) => {}
         }
+        pause = rhythm.retry;
         if !is_alive() {
             tracing::warn!("threads_do_not_answer");
             continue;
@@ -81,14 +101,34 @@ pub async fn watchdog(
         let alive = match &pool {
             None => true,
             Some(pool) => {
-                let answer = tokio::time::timeout(period, pool.run(Lane::Camera, |_| ())).await;
+                let answer = pool.run(Lane::Camera, |_| ());
+                let answer = tokio::time::timeout(rhythm.patience, answer).await;
                 matches!(answer, Ok(Ok(())))
             }
         };
         if alive {
+            pause = rhythm.pause;
             notify(&sd_notify::NotifyState::Watchdog);
         } else {
             tracing::warn!("recognition_workers_do_not_answer");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_probe_may_fail() {
+        for limit in [4, 15, 60].map(Duration::from_secs) {
+            let Rhythm { pause, patience, retry } = Rhythm::of(limit);
+            let two_probes = pause + patience + retry + patience;
+            assert!(two_probes < limit * 19 / 20, "{two_probes:?} of {limit:?}");
+            assert!(
+                retry > Duration::from_millis(100),
+                "a thread that hangs is not asked in haste"
+            );
         }
     }
 }

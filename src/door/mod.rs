@@ -8,6 +8,7 @@
 pub mod card;
 #[cfg(feature = "gpio")]
 pub mod chardev;
+pub mod held;
 pub mod indicator;
 pub mod keeper;
 #[cfg(feature = "gpio")]
@@ -21,6 +22,8 @@ pub mod wiegand;
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::door::indicator::Levels;
@@ -80,7 +83,7 @@ pub enum DataLine {
 }
 
 /// Timing of Wiegand pulses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WiegandTiming {
     /// How long a data line is pulled low: 20 to 100 µs.
     pub pulse: Duration,

@@ -57,6 +57,17 @@ pub fn signals(backend: DoorBackend, wiring: &Wiring) -> Result<Box<dyn SignalLi
     }
 }
 
+/// Lets go of the relay, and of lamp and buzzer if they can be had; answers what it was done with.
+pub fn release(backend: DoorBackend, wiring: &Wiring) -> Result<String, BoardError> {
+    // Opening the board has released it, and so does dropping it.
+    let (board, described) = board(backend, wiring)?;
+    drop(board);
+    if wiring.led.is_some() || wiring.buzzer.is_some() {
+        let _ = signals(backend, wiring);
+    }
+    Ok(described)
+}
+
 /// What would be opened, and whether that would succeed; opens nothing that a running daemon holds.
 pub fn examine(backend: DoorBackend, wiring: &Wiring) -> Result<String, BoardError> {
     match backend {

@@ -150,3 +150,51 @@ fn commands_open_once_with_the_pin_and_a_lockdown_outlives_a_crash() {
     assert_eq!(events(&daemon, "remote_unlock", 1).len(), 1, "nothing opened but the one");
     daemon.stop();
 }
+
+/// What systemd runs after a kill: a pin of a Raspberry Pi stays as it was until then.
+#[test]
+fn a_release_after_a_kill_needs_neither_configuration_nor_store() {
+    let home = Home::with(Setting { more: DOOR.into(), ..Setting::default() });
+    let runtime = home.path("run");
+    fs::create_dir(&runtime).unwrap();
+    let command = |words: &[&str]| {
+        let mut command = home.command(words);
+        command.env("RUNTIME_DIRECTORY", &runtime);
+        command
+    };
+    let release = || {
+        let ended = command(&["door", "release"]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (ended.status.code(), text(&ended.stdout) + &text(&ended.stderr))
+    };
+    let daemon = home.start_as(command(&["run"]));
+    let configuration = fs::read_to_string(home.configuration()).unwrap();
+    let elsewhere = configuration.replace("/store\"", "/elsewhere\"");
+    for changed in [&configuration, &elsewhere, "[door]\nbackend = 7\n"] {
+        fs::write(home.configuration(), changed).unwrap();
+        let (code, said) = release();
+        assert!(said.contains("the daemon runs") && !said.contains("released"), "{said}");
+        assert!(matches!(code, Some(64 | 69)), "{code:?} {said}");
+    }
+    // SIGKILL; the configuration is still the wrong one.
+    drop(daemon);
+    let lock = fs::File::open(home.path("store/facelatch.lock")).unwrap();
+    lock.lock().unwrap();
+    let (code, said) = release();
+    assert!(said.contains("simulated: no wires: released"), "{said}");
+    assert!(code == Some(64) && said.contains("invalid type"), "{code:?} {said}");
+    let (code, said) = release();
+    assert!(code == Some(64) && !said.contains("released"), "once is enough: {said}");
+    drop(lock);
+
+    // A start lets go of the wires of before, and stops with its own.
+    fs::write(home.configuration(), &configuration).unwrap();
+    drop(home.start_as(command(&["run"])));
+    let other = configuration + "relay_line = 4\n";
+    fs::write(home.configuration(), other).unwrap();
+    let daemon = home.start_as(command(&["run"]));
+    daemon.process.wait_for("a release", |line| message(line) == "former_wires_released");
+    daemon.stop();
+    let (code, said) = release();
+    assert!(code == Some(0) && said.contains("released"), "{said}");
+}
