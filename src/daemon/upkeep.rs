@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::TryLockError;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -30,6 +31,7 @@ use crate::roster::audit::RETENTION;
 use crate::shutdown::StopSignal;
 use crate::store::Archive;
 use crate::store::AuditAct;
+use crate::store::ScrubReport;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::backup;
@@ -155,6 +157,18 @@ impl Caretaker {
         })
     }
 
+    /// Removes what was deleted from the file, unless a backup or maintenance is at work; `None` if
+    /// so. A scrub waits for whoever reads, with the writers behind it and new readers behind them,
+    /// and a backup reads for minutes: it must not begin beside one.
+    fn scrub_unless_busy(&self) -> Option<Result<ScrubReport, StoreError>> {
+        let _working = match self.busy.try_lock() {
+            Ok(working) => working,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.parts.roster.scrub())
+    }
+
     fn working(&self) -> MutexGuard<'_, ()> {
         // Whatever panicked left whole files and whole transactions.
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
@@ -246,18 +260,16 @@ pub async fn run(caretaker: Arc<Caretaker>, mut stop: StopSignal) {
                 Err(error) => error!(%error, "retention_failed"),
             }
         }
-        let roster = Arc::clone(&caretaker.parts.roster);
-        if !roster.scrub_owed() {
-            continue;
-        }
-        let dir = caretaker.parts.dir.clone();
+        let own = Arc::clone(&caretaker);
         let scrub = move || {
-            claim::forget_revoked(&dir, &roster);
-            roster.scrub()
+            // Whoever else has scrubbed: the key may have been revoked since the last look.
+            claim::forget_revoked(&own.parts.dir, &own.parts.roster);
+            if own.parts.roster.scrub_owed() { own.scrub_unless_busy() } else { None }
         };
         match tokio::task::spawn_blocking(scrub).await {
-            Ok(Ok(report)) => debug!(?report, "store_scrubbed"),
-            Ok(Err(error)) => warn!(%error, "store_scrub_failed"),
+            Ok(None) => {}
+            Ok(Some(Ok(report))) => debug!(?report, "store_scrubbed"),
+            Ok(Some(Err(error))) => warn!(%error, "store_scrub_failed"),
             Err(error) => error!(%error, "store_scrub_failed"),
         }
     }
@@ -300,6 +312,10 @@ mod tests {
         caretaker: Caretaker,
     }
 
+    fn staff() -> CollectionName {
+        CollectionName::new("staff").unwrap()
+    }
+
     fn person(id: &str) -> Arc<Person> {
         let template = Template::from_embedding(&[1.0, 0.0]).unwrap();
         let model = EmbeddingModelId("m".to_string());
@@ -321,10 +337,9 @@ mod tests {
         let state = dir.path().join("state");
         let config = StoreConfig { dir: state.clone(), key_file: None, events_max: 1000 };
         let store = Arc::new(Database::open(&config).unwrap());
-        let staff = CollectionName::new("staff").unwrap();
-        store.commit(&Change::CreateCollection { name: staff.clone() }).unwrap();
+        store.commit(&Change::CreateCollection { name: staff() }).unwrap();
         let persons = ["ada", "bob"].map(|id| (person(id), ImageChange::Keep)).into();
-        store.commit(&Change::PutPersons { collection: staff, persons }).unwrap();
+        store.commit(&Change::PutPersons { collection: staff(), persons }).unwrap();
         let clock = Arc::new(SimulatedClock::new(BEGIN));
         let as_clock: Arc<dyn Clock> = Arc::<SimulatedClock>::clone(&clock);
         let as_store: Arc<dyn Store> = Arc::<Database>::clone(&store);
@@ -379,6 +394,19 @@ mod tests {
         let log = bench.store.audit(0, 999).unwrap();
         let rows: Vec<_> = log.iter().map(|e| (e.by.as_str(), e.act, e.subject.as_str())).collect();
         assert_eq!(rows, [(RETENTION, AuditAct::DeletePerson, "staff/bob")]);
+    }
+
+    /// A scrub beside a backup held up every reader and writer until the backup was done.
+    #[test]
+    fn a_scrub_waits_its_turn_and_stays_owed() {
+        let bench = bench(None);
+        bench.roster.delete_person(&staff(), &PersonId::new("bob").unwrap()).unwrap();
+        let backup_under_way = bench.caretaker.working();
+        assert!(bench.caretaker.scrub_unless_busy().is_none());
+        assert!(bench.roster.scrub_owed());
+        drop(backup_under_way);
+        assert!(bench.caretaker.scrub_unless_busy().unwrap().unwrap().owed);
+        assert!(!bench.roster.scrub_owed());
     }
 
     #[test]
