@@ -56,10 +56,16 @@ pub struct Enrolled {
     pub updated: UtcTime,
 }
 
+/// Longest time without a sighting of anybody in which a camera may still be taken to have worked:
+/// a week's closure. Of a short `age_max` it is a quarter, or one closure could be all of it.
+const SIGHTING_GAP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Those of `enrolled` whom no camera has seen, and who were not enrolled, for longer than `age_max`.
 ///
-/// Nobody, where it cannot be told: the log does not reach back that far, or nobody at all was seen
-/// in that time, which a camera that was off explains better than a house that is empty.
+/// Nobody, where it cannot be told: the log does not reach back that far, or somewhere in that time
+/// nobody at all was seen for longer than a house is empty. A camera that was off, a site that was
+/// closed, a clock that stood elsewhere and a restored backup all look like that, and after each of
+/// them the first ones to come back must not cost all others their enrolment.
 pub fn inactive(
     store: &dyn Store,
     enrolled: Vec<Enrolled>,
@@ -76,16 +82,21 @@ pub fn inactive(
         return Ok(Vec::new());
     }
     let mut seen = HashSet::new();
+    let mut sightings = vec![since, now];
     let mut after = bounds.oldest_seq.saturating_sub(1);
     loop {
         let page = store.events(after, PAGE_EVENTS)?;
         let Some(last) = page.last() else { break };
         after = last.seq;
         for event in page.into_iter().filter(|event| event.t_decision >= since) {
-            seen.extend(event.collection.zip(event.person.map(|person| person.id)));
+            let decided = event.t_decision;
+            if let Some(who) = event.collection.zip(event.person.map(|person| person.id)) {
+                seen.insert(who);
+                sightings.extend(Some(decided).filter(|decided| *decided <= now));
+            }
         }
     }
-    if seen.is_empty() {
+    if !covers(sightings, age_max) {
         return Ok(Vec::new());
     }
     let is_seen = |person: &Enrolled| {
@@ -93,6 +104,13 @@ pub fn inactive(
         seen.contains(&who)
     };
     Ok(candidates.into_iter().filter(|person| !is_seen(person)).collect())
+}
+
+/// Whether nothing between the first and the last of `sightings` is longer than a closure.
+fn covers(mut sightings: Vec<UtcTime>, age_max: Duration) -> bool {
+    let gap_max = SIGHTING_GAP_MAX.min(age_max / 4);
+    sightings.sort_unstable();
+    sightings.windows(2).all(|pair| pair[1] <= pair[0].plus(gap_max))
 }
 
 #[cfg(test)]
@@ -187,10 +205,33 @@ mod tests {
         let short = MemoryStore::with_events_max(3);
         (0..150).step_by(7).for_each(|day| sighting(&short, "seen", "staff", day));
         assert!(gone(&short, 150).is_empty(), "the log was cut short");
-        sighting(&store, "seen", "staff", 199);
-        assert_eq!(gone(&store, 200), ["away", "new"]);
+        let store = MemoryStore::new();
+        (0..200).step_by(7).for_each(|day| sighting(&store, "seen", "staff", day));
         let unset = Enrolled { updated: UtcTime::from_millis(5_000), ..enrolled("away", 0) };
         let found = inactive(&store, vec![unset], 60 * DAY, BEGIN.plus(200 * DAY)).unwrap();
         assert!(found.is_empty(), "enrolled while the clock stood at 1970");
+    }
+
+    /// The first sighting after a closure, a restored backup or a corrected clock deleted everybody
+    /// else.
+    #[test]
+    fn the_first_one_back_after_a_gap_costs_nobody_the_enrolment() {
+        let store = MemoryStore::new();
+        (0..100).for_each(|day| sighting(&store, "seen", "staff", day));
+        assert_eq!(gone(&store, 100), ["away"]);
+        let store = MemoryStore::new();
+        (0..40).for_each(|day| sighting(&store, "away", "staff", day));
+        for day in 199..260 {
+            sighting(&store, "seen", "staff", day);
+            let covered = day >= 199 + 60 - 7;
+            assert_eq!(!gone(&store, day).is_empty(), covered, "day {day}");
+        }
+        let store = MemoryStore::new();
+        (0..100).for_each(|day| sighting(&store, "seen", "staff", 1000 + day));
+        assert!(gone(&store, 200).is_empty(), "sightings by a clock that ran ahead");
+        (0..100).filter(|day| !(60..68).contains(day)).for_each(|day| {
+            sighting(&store, "seen", "staff", day);
+        });
+        assert!(gone(&store, 100).is_empty(), "eight days without anybody");
     }
 }
