@@ -18,7 +18,7 @@ use std::{
 
 use redb::ReadOnlyDatabase;
 use redb::backends::FileBackend;
-use rustix::fs::Advice;
+use rustix::fs::{Advice, OFlags};
 
 use crate::store::StoreError;
 use crate::store::backup::like_parent;
@@ -77,9 +77,10 @@ impl Directory {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&lock_file)
             .map_err(|error| refused("cannot write into the directory", &error))?;
-        like_parent(&lock_file);
+        like_parent(&lock, &lock_file);
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
@@ -140,7 +141,7 @@ impl Medium for Directory {
             .create_new(true)
             .mode(0o600)
             .open(self.fresh())?;
-        like_parent(&self.fresh());
+        like_parent(&file, &self.fresh());
         builder.create_with_backend(FileBackend::new(file)?)
     }
 
@@ -167,7 +168,7 @@ impl Medium for Directory {
             tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(&self.path)?;
         io::copy(&mut File::open(self.database())?, copy.as_file_mut())?;
         copy.as_file().sync_all()?;
-        like_parent(copy.path());
+        like_parent(copy.as_file(), copy.path());
         let name = format!("{DATABASE_FILE_NAME}.{suffix}");
         copy.persist(self.path.join(name)).map_err(|error| error.error)?;
         self.sync()
