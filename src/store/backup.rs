@@ -258,7 +258,8 @@ fn is_replaced(rest: &str) -> bool {
     let version = rest.strip_prefix("schema-").and_then(|rest| rest.strip_suffix(".bak"));
     let restored = rest.strip_suffix(".before-restore");
     rest == "newer.bak"
-        || version.is_some_and(|version| version.parse::<u32>().is_ok())
+        || version
+            .is_some_and(|version| version.splitn(2, '-').all(|part| part.parse::<u32>().is_ok()))
         || restored.and_then(stamped).is_some()
 }
 
@@ -421,6 +422,7 @@ mod tests {
             "db.mine.before-restore",
             "other.bak",
             "db.schema-1.bak",
+            "db.schema-1-2.bak",
             "db.newer.bak",
             "db.20231114T221320123Z.before-restore",
         ];
@@ -431,8 +433,8 @@ mod tests {
         let now = SystemTime::now();
         assert!(remove_replaced(dir.path(), "db", now).unwrap().is_empty());
         let later = now + REPLACED_KEPT + Duration::from_secs(60);
-        assert_eq!(remove_replaced(dir.path(), "db", later).unwrap().len(), 3);
-        assert_eq!(left(), [true, true, true, true, true, false, false, false]);
+        assert_eq!(remove_replaced(dir.path(), "db", later).unwrap().len(), 4);
+        assert_eq!(left(), [true, true, true, true, true, false, false, false, false]);
     }
 
     #[test]

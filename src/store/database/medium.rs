@@ -52,7 +52,12 @@ pub trait Medium: Send + Sync {
     /// Keeps a copy of the live database, which nobody has open, beside it: its name, a dot and
     /// `suffix`. The copy is there whole and durable, or not at all; an earlier one is replaced.
     fn keep_copy(&self, suffix: &str) -> io::Result<()>;
+    /// Opens the copy of this suffix, without changing a byte; `None`: there is none.
+    fn kept(&self, suffix: &str, builder: &redb::Builder) -> Option<OpenedCopy>;
 }
+
+/// A copy that was kept, if it is sound.
+pub type OpenedCopy = Result<ReadOnlyDatabase, redb::DatabaseError>;
 
 /// A directory of a file system.
 pub struct Directory {
@@ -97,6 +102,10 @@ impl Directory {
 
     fn fresh(&self) -> PathBuf {
         self.path.join(FRESH_FILE_NAME)
+    }
+
+    fn copy(&self, suffix: &str) -> PathBuf {
+        self.path.join(format!("{DATABASE_FILE_NAME}.{suffix}"))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -169,8 +178,12 @@ impl Medium for Directory {
         io::copy(&mut File::open(self.database())?, copy.as_file_mut())?;
         copy.as_file().sync_all()?;
         like_parent(copy.as_file(), copy.path());
-        let name = format!("{DATABASE_FILE_NAME}.{suffix}");
-        copy.persist(self.path.join(name)).map_err(|error| error.error)?;
+        copy.persist(self.copy(suffix)).map_err(|error| error.error)?;
         self.sync()
+    }
+
+    fn kept(&self, suffix: &str, builder: &redb::Builder) -> Option<OpenedCopy> {
+        let copy = self.copy(suffix);
+        fs::symlink_metadata(&copy).is_ok().then(|| builder.open_read_only(copy))
     }
 }
