@@ -17,10 +17,9 @@ use crate::cli::client::LocalClient;
 use crate::cli::output::{UnavailableError, UsageError, json as print_json, line};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::roster::audit::LOCAL;
+use crate::store::Archive;
 use crate::store::backup;
 use crate::store::database::Database;
-use crate::store::{Archive, AuditAct, AuditEntry, AuditLog};
 
 /// Most backups that can be asked for.
 const KEEP_MAX: i64 = 1000;
@@ -172,15 +171,6 @@ pub fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Result<ExitCode> 
     // where somebody reads what comes of it.
     let store = Database::open(&config.store)?;
     let statistics = store.statistics()?;
-    // Into the log of the device, which the restore has left in place.
-    store.append_audit(&[AuditEntry {
-        seq: 0,
-        time: SystemClock.utc(),
-        by: LOCAL.to_string(),
-        act: AuditAct::Restore,
-        subject: format!("as of {}", restored.created),
-        times: 1,
-    }])?;
     let kept = restored.kept_as.map(|name| config.store.dir.join(name).display().to_string());
     let answer = json!({
         "file": args.file.display().to_string(),
@@ -188,6 +178,7 @@ pub fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Result<ExitCode> 
         "program": restored.program,
         "schema_version": restored.schema_version,
         "records": restored.records,
+        "damaged": restored.damaged,
         "collections": statistics.collections,
         "persons": statistics.persons,
         "keys": statistics.keys,
@@ -206,6 +197,12 @@ pub fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Result<ExitCode> 
         statistics.events,
         restored.created
     ));
+    if restored.damaged > 0 {
+        line(format!(
+            "{} damaged events, pictures or entries of the audit log were left out",
+            restored.damaged
+        ));
+    }
     match kept {
         Some(kept) => line(format!("The store of before is kept as {kept}")),
         None => line("There was no store before."),

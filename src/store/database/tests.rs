@@ -9,6 +9,7 @@ mod finding;
 mod migration;
 mod power;
 mod privacy;
+mod salvage;
 
 use std::collections::BTreeMap;
 use std::path::Path;
