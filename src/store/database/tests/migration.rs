@@ -126,7 +126,7 @@ fn a_state_is_kept_once_and_another_one_beside_it() {
     let copies = || {
         let entries = std::fs::read_dir(dir.path().join("state")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.filter(|name| name.ends_with(".bak")).collect();
+        let mut names: Vec<_> = names.filter(|name| name.contains(".schema-")).collect();
         names.sort();
         names
     };

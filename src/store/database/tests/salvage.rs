@@ -12,13 +12,16 @@ use crate::store::schema::{self, EVENTS};
 use crate::store::vault::Place;
 use crate::store::{Archive, AuditAct, AuditEntry, AuditLog, Store};
 
+/// Key and value.
+type Record = (Vec<u8>, Vec<u8>);
+
 /// The records of a backup, each flipped for which `is_damaged` answers so, signed by its own key:
 /// what a store with damaged records once handed out. `version` is what they claim to be.
 fn altered(backup: &[u8], version: u32, is_damaged: impl Fn(&str) -> bool) -> Vec<u8> {
     let mut file = Cursor::new(backup);
     let (head, _) = archive::check(&mut file).unwrap();
     let vault = vault(5);
-    let mut tables: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> = Vec::new();
+    let mut tables: Vec<(String, Vec<Record>)> = Vec::new();
     archive::read_tables(&mut file, |table, key, value| {
         if tables.last().is_none_or(|(last, _)| last != table) {
             tables.push((table.to_string(), Vec::new()));
