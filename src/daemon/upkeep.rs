@@ -130,11 +130,13 @@ impl Caretaker {
         let last = last.and_then(|bytes| bytes.try_into().ok()).map(i64::from_le_bytes);
         let shown = Reading::of(&*self.parts.clock);
         let verdict = lock(&self.clock_watch).judge(shown, last.map(UtcTime::from_millis));
-        if verdict == Verdict::Moved {
-            let remedy = "look at the device's time; nothing is dropped for a week";
-            warn!(time = %shown.utc, remedy, "retention_waits_for_the_clock");
-        }
-        Ok(verdict == Verdict::Trusted)
+        let remedy = match verdict {
+            Verdict::Trusted => return Ok(true),
+            Verdict::Unset => "give the device a time server or a battery-backed clock",
+            Verdict::Moved => "look at the device's time; nothing is dropped for a week",
+        };
+        warn!(time = %shown.utc, remedy, "retention_waits_for_the_clock");
+        Ok(false)
     }
 
     /// Removes databases that were replaced long ago, by a clock that somebody has set.
