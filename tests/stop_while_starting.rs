@@ -1,6 +1,8 @@
 //! A daemon that is still starting obeys a signal: opening a large store or loading models on a
 //! slow medium takes longer than the 5 seconds that a stop may take.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
+
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
