@@ -23,6 +23,30 @@ fn id_of(bench: &Bench, key: &str) -> String {
     bench.roster.authenticate(key).unwrap().id
 }
 
+/// Somebody enrolled by the request for many.
+fn bulk() -> Value {
+    let person = json!({"person_id": "b1", "person_name": "B", "face_base_64": face(3)});
+    json!({"collection_name": "staff", "face_storage_type": "NoStorage", "persons": [person]})
+}
+
+/// A key that may enrol pushed its own acts out of the log by asking for what is not there.
+#[test]
+fn what_names_nothing_that_is_there_takes_no_room_in_the_log() {
+    let bench = Bench::new();
+    bench.collection("staff", &[1]);
+    let before = rows(&bench).len();
+    for (what, body, status) in [
+        ("DELETE /person", json!({"collection_name": "staff", "person_id": "nobody"}), 404),
+        ("DELETE /person", json!({"collection_name": "none", "person_id": "p1"}), 404),
+        ("DELETE /collection", json!({"name": "none"}), 404),
+        ("POST /collection", json!({"name": "staff"}), 409),
+        ("DELETE /keys", json!({"id": "00000000"}), 404),
+    ] {
+        assert_eq!(bench.call(what, &body).status, status, "{what}");
+    }
+    assert_eq!(rows(&bench).len(), before);
+}
+
 #[test]
 fn every_act_export_and_search_is_in_the_log_with_its_key() {
     let bench = Bench::new();
@@ -39,6 +63,7 @@ fn every_act_export_and_search_is_in_the_log_with_its_key() {
     }
     act(&searcher, "POST /compare", json!({"face_base_64": face(1), "ref_face_base_64": face(2)}));
     act(&enroller, "DELETE /person", json!({"collection_name": "staff", "person_id": "p1"}));
+    act(&enroller, "PUT /persons", bulk());
     act(&enroller, "DELETE /collection", json!({"name": "staff"}));
     let made = act(&bench.admin, "POST /keys", json!({"name": "till", "scopes": ["search"]}));
     act(&bench.admin, "DELETE /keys", json!({"id": made["id"]}));
@@ -49,6 +74,7 @@ fn every_act_export_and_search_is_in_the_log_with_its_key() {
         (&enroller, "enrol", "staff/p1", 1),
         (&enroller, "export", "staff", 1),
         (&enroller, "delete_person", "staff/p1", 1),
+        (&enroller, "enrol", "staff (1 people)", 1),
         (&enroller, "delete_collection", "staff", 1),
         (&admin, "add_key", "till", 1),
         (&admin, "revoke_key", revoked, 1),
@@ -56,8 +82,8 @@ fn every_act_export_and_search_is_in_the_log_with_its_key() {
     let expected = expected
         .map(|(by, act, subject, times)| (by.clone(), act.to_string(), subject.to_string(), times));
     let found = rows(&bench);
-    assert_eq!(found[before..before + 7], expected);
-    let mut counted = found[before + 7..].to_vec();
+    assert_eq!(found[before..before + 8], expected);
+    let mut counted = found[before + 8..].to_vec();
     counted.sort();
     let search = |act: &str, subject: &str, times| {
         (searcher.clone(), act.to_string(), subject.to_string(), times)
@@ -74,6 +100,7 @@ fn what_cannot_be_written_down_is_not_done() {
         ("DELETE /person", json!({"collection_name": "staff", "person_id": "p1"})),
         ("DELETE /collection", json!({"name": "staff"})),
         ("POST /collection", json!({"name": "more"})),
+        ("PUT /persons", bulk()),
         ("POST /keys", json!({"name": "n", "scopes": ["admin"]})),
         ("GET /persons?collection_name=staff&images=true", json!({})),
     ] {

@@ -212,6 +212,9 @@ fn a_backup_goes_where_it_is_wanted_and_writes_over_nothing() {
         device.run(&["backup", "--keep", "2"], 0);
     }
     assert_eq!(device.backups().len(), 2);
+    let default = device.dir().join("backup");
+    device.run(&["backup", default.to_str().unwrap(), "--keep", "3"], 0);
+    assert_eq!(device.backups().len(), 3, "its own directory is where they lie by default");
     device.run(&["restore", named], 0);
     assert_eq!(device.people().len(), PEOPLE);
 }

@@ -17,10 +17,9 @@ use crate::cli::client::LocalClient;
 use crate::cli::output::{UnavailableError, UsageError, json as print_json, line};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::roster::audit::LOCAL;
+use crate::store::Archive;
 use crate::store::backup;
 use crate::store::database::Database;
-use crate::store::{Archive, AuditAct, AuditEntry, AuditLog};
 
 /// Most backups that can be asked for.
 const KEEP_MAX: i64 = 1000;
@@ -45,7 +44,7 @@ pub struct BackupArgs {
 /// Arguments of `facelatch restore`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  systemctl stop facelatch\n  facelatch restore \
-                        /mnt/usb/facelatch-20261123T031500000Z.backup\n  systemctl start facelatch")]
+                        /mnt/usb/facelatch-5f0c21ab-20261123T031500000Z.backup\n  systemctl start facelatch")]
 pub struct RestoreArgs {
     /// A backup that `facelatch backup` made
     file: PathBuf,
@@ -66,7 +65,7 @@ enum Target {
 
 /// Makes a backup.
 pub fn back_up(args: BackupArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let target = target(args.to)?;
+    let target = target(args.to, &config.store.dir)?;
     if args.keep.is_some() && matches!(target, Target::File(_)) {
         let reason = "--keep removes backups with names of their own: name a directory";
         return Err(UsageError(reason.to_string()).into());
@@ -90,10 +89,18 @@ pub fn back_up(args: BackupArgs, config: &Config) -> anyhow::Result<ExitCode> {
         Target::File(file) => Some((file, None)),
     };
     if let Some((to, rotation)) = place {
-        let copied = backup::copy(&file, &to);
+        // Whoever runs this may be root, and the daemon is not: its answer leads to no other file.
+        if file.parent() != Some(&*backup::default_dir(&config.store.dir))
+            || !backup::is_own_name(&file)
+        {
+            anyhow::bail!(
+                "the daemon named a file that is none of its backups: {}",
+                file.display()
+            );
+        }
+        backup::copy(&file, &to)?;
         // Asked for elsewhere: here it would only push out one of those that belong here.
         fs::remove_file(&file).with_context(|| file.display().to_string())?;
-        copied?;
         made["file"] = json!(to.display().to_string());
         if let Some((dir, keep)) = rotation {
             let removed = backup::rotate(&dir, keep, &to, SystemClock.utc())?;
@@ -129,9 +136,13 @@ pub fn tell(made: &Value) {
     ));
 }
 
-fn target(to: Option<PathBuf>) -> anyhow::Result<Target> {
+fn target(to: Option<PathBuf>, store_dir: &Path) -> anyhow::Result<Target> {
     let Some(to) = to else { return Ok(Target::Default) };
     if to.is_dir() {
+        let default = fs::canonicalize(backup::default_dir(store_dir));
+        if default.is_ok_and(|default| fs::canonicalize(&to).is_ok_and(|to| to == default)) {
+            return Ok(Target::Default);
+        }
         return Ok(Target::Directory(to));
     }
     if to.exists() {
@@ -160,15 +171,6 @@ pub fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Result<ExitCode> 
     // where somebody reads what comes of it.
     let store = Database::open(&config.store)?;
     let statistics = store.statistics()?;
-    // Into the log of the device, which the restore has left in place.
-    store.append_audit(&[AuditEntry {
-        seq: 0,
-        time: SystemClock.utc(),
-        by: LOCAL.to_string(),
-        act: AuditAct::Restore,
-        subject: format!("as of {}", restored.created),
-        times: 1,
-    }])?;
     let kept = restored.kept_as.map(|name| config.store.dir.join(name).display().to_string());
     let answer = json!({
         "file": args.file.display().to_string(),
@@ -176,6 +178,7 @@ pub fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Result<ExitCode> 
         "program": restored.program,
         "schema_version": restored.schema_version,
         "records": restored.records,
+        "damaged": restored.damaged,
         "collections": statistics.collections,
         "persons": statistics.persons,
         "keys": statistics.keys,
@@ -194,6 +197,12 @@ pub fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Result<ExitCode> 
         statistics.events,
         restored.created
     ));
+    if restored.damaged > 0 {
+        line(format!(
+            "{} damaged events, pictures or entries of the audit log were left out",
+            restored.damaged
+        ));
+    }
     match kept {
         Some(kept) => line(format!("The store of before is kept as {kept}")),
         None => line("There was no store before."),

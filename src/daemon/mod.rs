@@ -87,7 +87,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     let device = Arc::new(Device::new(Arc::clone(&metrics)));
     let surroundings =
         Surroundings { status: Arc::clone(&device) as Arc<_>, metrics: Arc::clone(&metrics) };
-    let assembly = assemble(config, surroundings)?;
+    let assembly = supervise::taking_time(|| assemble(config, surroundings))?;
     // Until here a signal ends the process at once: opening a large store and loading models take
     // longer than a stop may, and nothing is open that minds.
     let mut signals = Signals::new().context("signals cannot be handled")?;

@@ -2,6 +2,7 @@
 //! STOPPING, the panic hook.
 
 use std::panic;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -75,6 +76,34 @@ impl Rhythm {
     fn of(limit: Duration) -> Self {
         Self { pause: limit / 5, patience: limit / 3, retry: limit / 30 }
     }
+}
+
+/// Pause between two requests to systemd for more time.
+const MORE_TIME_PERIOD: Duration = Duration::from_secs(10);
+/// What each asks for: one that comes late does not end the start.
+const MORE_TIME: Duration = Duration::from_secs(60);
+/// Longest start that is asked for: the largest store on the slowest card. A start that hangs ends.
+const START_TIME_MAX: Duration = Duration::from_secs(3600);
+
+/// Runs the part of a start that takes as long as the store is large, and asks systemd for more time
+/// meanwhile: killed in the middle it would begin anew at every start, with the door down.
+pub fn taking_time<T>(work: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
+        let (done, waiting) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            let rounds = START_TIME_MAX.as_secs() / MORE_TIME_PERIOD.as_secs();
+            for _ in 0..rounds {
+                let asked = u32::try_from(MORE_TIME.as_micros()).unwrap_or(u32::MAX);
+                notify(&sd_notify::NotifyState::ExtendTimeoutUsec(asked));
+                if waiting.recv_timeout(MORE_TIME_PERIOD) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 /// Pings systemd's watchdog as long as the recognition workers take jobs. A worker that hangs in a

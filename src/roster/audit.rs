@@ -1,8 +1,9 @@
 //! Who did what: the audit log's way in.
 //!
 //! An administrative act is written down, durably, before it is done: whatever happens then, there is
-//! no act without its entry. An act that is refused after all (a duplicate, a medium that fails)
-//! leaves an entry too, so the log says what was asked for.
+//! no act without its entry. An act that is refused after all (a duplicate face, a medium that fails)
+//! leaves an entry too, so the log says what was asked for. What names nobody and nothing that there
+//! is leaves none: asking for it again and again must not push out what was done.
 //!
 //! Searches come by the second, and each write wears an SD card. They are counted in memory, one
 //! line for each caller, kind and collection, and written together about once a minute and at a

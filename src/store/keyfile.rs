@@ -126,7 +126,7 @@ impl KeySource {
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path())?;
         file.write_all(&digits(key))?;
         file.sync_all()?;
-        like_parent(self.path());
+        like_parent(&file, self.path());
         let parent = self.path().parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     }

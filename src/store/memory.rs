@@ -232,9 +232,9 @@ impl State {
             Change::PutSetting { setting, value } => {
                 self.settings.insert(*setting, value.clone());
             }
-            Change::DropEvents { before } => {
+            Change::DropEvents { up_to } => {
                 while let Some(entry) = self.events.first_entry()
-                    && entry.get().t_decision < *before
+                    && entry.key() <= up_to
                 {
                     entry.remove();
                     self.dropped += 1;

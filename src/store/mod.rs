@@ -112,11 +112,10 @@ pub enum Change {
         /// In the form of whoever reads it.
         value: Vec<u8>,
     },
-    /// Drops the oldest events that were decided before a time (retention). Stops at the first one
-    /// that is to be kept, so a clock that once ran ahead never empties the log.
+    /// Drops the oldest events (retention).
     DropEvents {
-        /// Events with an earlier `t_decision` go.
-        before: UtcTime,
+        /// Number of the newest one that goes.
+        up_to: u64,
     },
 }
 
@@ -127,6 +126,8 @@ pub enum Setting {
     Door,
     /// Up to which event the broker has acknowledged everything, and how many were dropped.
     Outbox,
+    /// When retention was last applied.
+    Pruned,
 }
 
 /// Everything that is loaded at start; pictures stay in the store.
@@ -166,6 +167,8 @@ pub struct ScrubReport {
 /// What the store is, and how much there is of everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
+    /// Tells the backups of one store from those of another, in their names.
+    pub id: String,
     /// Bytes of the database file.
     pub file_bytes: u64,
     /// Version of the form of its records.

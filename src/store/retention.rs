@@ -10,6 +10,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::clock::Clock;
+use crate::clock::ClockQuality;
+use crate::clock::Moment;
 use crate::clock::UtcTime;
 use crate::gallery::names::CollectionName;
 use crate::gallery::names::PersonId;
@@ -19,19 +22,112 @@ use crate::store::StoreError;
 
 /// Drops the events that were decided longer than `age_max` ago; answers how many went. Their bytes
 /// leave the file with the next scrub.
+///
+/// Stops at the first one that is to be kept. An event that is stamped ahead of `now` says nothing
+/// of its age; it goes with the next one that does.
 pub fn drop_old_events(
     store: &dyn Store,
     age_max: Duration,
     now: UtcTime,
 ) -> Result<u64, StoreError> {
-    let before = now.minus(age_max);
-    let bounds = store.event_bounds()?;
-    match oldest_event(store)? {
-        Some(oldest) if oldest < before => {}
-        _ => return Ok(0),
+    let dropped = store.event_bounds()?.dropped;
+    let Some(up_to) = newest_before(store, now.minus(age_max), now)? else { return Ok(0) };
+    store.commit(&Change::DropEvents { up_to })?;
+    Ok(store.event_bounds()?.dropped.saturating_sub(dropped))
+}
+
+/// Number of the last event decided before `before` that no younger one precedes.
+fn newest_before(
+    store: &dyn Store,
+    before: UtcTime,
+    now: UtcTime,
+) -> Result<Option<u64>, StoreError> {
+    let mut after = store.event_bounds()?.oldest_seq.saturating_sub(1);
+    let mut found = None;
+    loop {
+        let page = store.events(after, PAGE_EVENTS)?;
+        let Some(last) = page.last() else { return Ok(found) };
+        after = last.seq;
+        for event in page.iter().filter(|event| event.t_decision <= now) {
+            if event.t_decision >= before {
+                return Ok(found);
+            }
+            found = Some(event.seq);
+        }
     }
-    store.commit(&Change::DropEvents { before })?;
-    Ok(store.event_bounds()?.dropped.saturating_sub(bounds.dropped))
+}
+
+/// Farthest that the wall clock may run from the monotonic one between two looks: more than a
+/// mistaken time zone, and less than any age that is configured in weeks.
+const CLOCK_STEP_MAX: Duration = Duration::from_secs(2 * 24 * 3600);
+/// Longest time for which a battery-backed clock is believed that the device was off: beyond it, a
+/// battery that ended is as likely.
+const OFF_TIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// After a step of the clock nothing is too old for so long: time for somebody to notice it.
+const CLOCK_REST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What the clocks show.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Since the system started.
+    pub now: Moment,
+    /// On the wall.
+    pub utc: UtcTime,
+    /// How far that can be trusted.
+    pub quality: ClockQuality,
+}
+
+impl Reading {
+    /// Of this clock.
+    pub fn of(clock: &dyn Clock) -> Self {
+        Self { now: clock.now(), utc: clock.utc(), quality: clock.quality() }
+    }
+}
+
+/// Whether the wall clock can say what is too old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It can.
+    Trusted,
+    /// Nobody has set it since the start.
+    Unset,
+    /// It was put elsewhere, or shows a time that the last look makes unlikely.
+    Moved,
+}
+
+/// Watches the wall clock for whoever deletes by it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockWatch {
+    seen: Reading,
+    rest_until: Option<Moment>,
+}
+
+impl ClockWatch {
+    /// Begins with what the clocks show now.
+    pub fn new(seen: Reading) -> Self {
+        Self { seen, rest_until: None }
+    }
+
+    /// What the clocks show now; `pruned` is when retention was last applied, before a restart
+    /// too.
+    pub fn judge(&mut self, shown: Reading, pruned: Option<UtcTime>) -> Verdict {
+        let expected = self.seen.utc.plus(shown.now.since(self.seen.now));
+        let is_step =
+            shown.utc > expected.plus(CLOCK_STEP_MAX) || shown.utc < expected.minus(CLOCK_STEP_MAX);
+        if is_step {
+            self.rest_until = Some(shown.now.plus(CLOCK_REST));
+        }
+        self.seen = shown;
+        let up = shown.now.since(Moment::from_nanos(0));
+        let was_off_too_long =
+            |pruned: UtcTime| shown.utc > pruned.plus(up).plus(OFF_TIME_MAX) && up < CLOCK_REST;
+        match shown.quality {
+            ClockQuality::Unsynced => Verdict::Unset,
+            _ if self.rest_until.is_some_and(|until| shown.now < until) => Verdict::Moved,
+            ClockQuality::Rtc if pruned.is_some_and(was_off_too_long) => Verdict::Moved,
+            ClockQuality::Rtc | ClockQuality::Ntp => Verdict::Trusted,
+        }
+    }
 }
 
 /// When the oldest event of the log was decided; `None` for an empty log.
@@ -56,10 +152,16 @@ pub struct Enrolled {
     pub updated: UtcTime,
 }
 
+/// Longest time without a sighting of anybody in which a camera may still be taken to have worked:
+/// a week's closure. Of a short `age_max` it is a quarter, or one closure could be all of it.
+const SIGHTING_GAP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Those of `enrolled` whom no camera has seen, and who were not enrolled, for longer than `age_max`.
 ///
-/// Nobody, where it cannot be told: the log does not reach back that far, or nobody at all was seen
-/// in that time, which a camera that was off explains better than a house that is empty.
+/// Nobody, where it cannot be told: the log does not reach back that far, or somewhere in that time
+/// nobody at all was seen for longer than a house is empty. A camera that was off, a site that was
+/// closed, a clock that stood elsewhere and a restored backup all look like that, and after each of
+/// them the first ones to come back must not cost all others their enrolment.
 pub fn inactive(
     store: &dyn Store,
     enrolled: Vec<Enrolled>,
@@ -76,16 +178,21 @@ pub fn inactive(
         return Ok(Vec::new());
     }
     let mut seen = HashSet::new();
+    let mut sightings = vec![since, now];
     let mut after = bounds.oldest_seq.saturating_sub(1);
     loop {
         let page = store.events(after, PAGE_EVENTS)?;
         let Some(last) = page.last() else { break };
         after = last.seq;
         for event in page.into_iter().filter(|event| event.t_decision >= since) {
-            seen.extend(event.collection.zip(event.person.map(|person| person.id)));
+            let decided = event.t_decision;
+            if let Some(who) = event.collection.zip(event.person.map(|person| person.id)) {
+                seen.insert(who);
+                sightings.extend(Some(decided).filter(|decided| *decided <= now));
+            }
         }
     }
-    if seen.is_empty() {
+    if !covers(sightings, age_max) {
         return Ok(Vec::new());
     }
     let is_seen = |person: &Enrolled| {
@@ -95,11 +202,18 @@ pub fn inactive(
     Ok(candidates.into_iter().filter(|person| !is_seen(person)).collect())
 }
 
+/// Whether nothing between the first and the last of `sightings` is longer than a closure.
+fn covers(mut sightings: Vec<UtcTime>, age_max: Duration) -> bool {
+    let gap_max = SIGHTING_GAP_MAX.min(age_max / 4);
+    sightings.sort_unstable();
+    sightings.windows(2).all(|pair| pair[1] <= pair[0].plus(gap_max))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::access::event::{Event, EventPerson, EventType};
-    use crate::clock::{Clock, SimulatedClock};
+    use crate::clock::SimulatedClock;
     use crate::store::memory::MemoryStore;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -134,6 +248,54 @@ mod tests {
         store.fail_next(1);
         assert_eq!(drop_old_events(&store, DAY, now.plus(DAY)).unwrap(), 0);
         assert!(drop_old_events(&store, DAY, now.plus(2 * DAY)).is_err(), "now it is due");
+    }
+
+    /// One event that was stamped ahead held up retention until that date.
+    #[test]
+    fn an_event_stamped_ahead_goes_with_the_next_old_one() {
+        let store = MemoryStore::new();
+        for day in [0, 4000, 1, 2, 30] {
+            sighting(&store, "seen", "staff", day);
+        }
+        assert_eq!(drop_old_events(&store, 10 * DAY, BEGIN.plus(12 * DAY)).unwrap(), 3);
+        assert_eq!(drop_old_events(&store, 10 * DAY, BEGIN.plus(31 * DAY)).unwrap(), 1);
+        assert_eq!(oldest_event(&store).unwrap(), Some(BEGIN.plus(30 * DAY)));
+    }
+
+    /// What the clocks show so many days after the start of the system.
+    fn shown(up: u32, utc: u32, quality: ClockQuality) -> Reading {
+        Reading { now: Moment::default().plus(up * DAY), utc: BEGIN.plus(utc * DAY), quality }
+    }
+
+    #[test]
+    fn a_clock_that_was_put_elsewhere_says_nothing_for_a_week() {
+        use ClockQuality::{Ntp, Rtc, Unsynced};
+        let mut watch = ClockWatch::new(shown(0, 0, Unsynced));
+        for (up, utc, quality, verdict) in [
+            (1, 1, Unsynced, Verdict::Unset),
+            (14, 400, Ntp, Verdict::Moved),
+            (20, 406, Ntp, Verdict::Moved),
+            (21, 407, Ntp, Verdict::Trusted),
+            (22, 410, Rtc, Verdict::Trusted),
+            (23, 100, Rtc, Verdict::Moved),
+            (30, 107, Rtc, Verdict::Trusted),
+        ] {
+            assert_eq!(watch.judge(shown(up, utc, quality), None), verdict, "day {up}");
+        }
+    }
+
+    #[test]
+    fn a_battery_that_ended_while_the_power_was_off_is_noticed() {
+        let pruned = Some(BEGIN);
+        let after = |utc, quality| {
+            ClockWatch::new(shown(0, utc, quality)).judge(shown(0, utc, quality), pruned)
+        };
+        assert_eq!(after(30, ClockQuality::Rtc), Verdict::Trusted);
+        assert_eq!(after(15_000, ClockQuality::Rtc), Verdict::Moved);
+        assert_eq!(after(15_000, ClockQuality::Ntp), Verdict::Trusted);
+        let mut watch = ClockWatch::new(shown(0, 31, ClockQuality::Rtc));
+        assert_eq!(watch.judge(shown(6, 37, ClockQuality::Rtc), pruned), Verdict::Moved);
+        assert_eq!(watch.judge(shown(7, 38, ClockQuality::Rtc), pruned), Verdict::Trusted);
     }
 
     const BEGIN: UtcTime = UtcTime::from_millis(1_800_000_000_000);
@@ -187,10 +349,33 @@ mod tests {
         let short = MemoryStore::with_events_max(3);
         (0..150).step_by(7).for_each(|day| sighting(&short, "seen", "staff", day));
         assert!(gone(&short, 150).is_empty(), "the log was cut short");
-        sighting(&store, "seen", "staff", 199);
-        assert_eq!(gone(&store, 200), ["away", "new"]);
+        let store = MemoryStore::new();
+        (0..200).step_by(7).for_each(|day| sighting(&store, "seen", "staff", day));
         let unset = Enrolled { updated: UtcTime::from_millis(5_000), ..enrolled("away", 0) };
         let found = inactive(&store, vec![unset], 60 * DAY, BEGIN.plus(200 * DAY)).unwrap();
         assert!(found.is_empty(), "enrolled while the clock stood at 1970");
+    }
+
+    /// The first sighting after a closure, a restored backup or a corrected clock deleted everybody
+    /// else.
+    #[test]
+    fn the_first_one_back_after_a_gap_costs_nobody_the_enrolment() {
+        let store = MemoryStore::new();
+        (0..100).for_each(|day| sighting(&store, "seen", "staff", day));
+        assert_eq!(gone(&store, 100), ["away"]);
+        let store = MemoryStore::new();
+        (0..40).for_each(|day| sighting(&store, "away", "staff", day));
+        for day in 199..260 {
+            sighting(&store, "seen", "staff", day);
+            let covered = day >= 199 + 60 - 7;
+            assert_eq!(!gone(&store, day).is_empty(), covered, "day {day}");
+        }
+        let store = MemoryStore::new();
+        (0..100).for_each(|day| sighting(&store, "seen", "staff", 1000 + day));
+        assert!(gone(&store, 200).is_empty(), "sightings by a clock that ran ahead");
+        (0..100).filter(|day| !(60..68).contains(day)).for_each(|day| {
+            sighting(&store, "seen", "staff", day);
+        });
+        assert!(gone(&store, 100).is_empty(), "eight days without anybody");
     }
 }

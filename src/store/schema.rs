@@ -106,6 +106,8 @@ pub const META_MIGRATED_FROM: &str = "migrated_from";
 pub const META_SETTING_DOOR: &str = "setting_door";
 /// How far the broker has acknowledged.
 pub const META_SETTING_OUTBOX: &str = "setting_outbox";
+/// When retention was last applied.
+pub const META_SETTING_PRUNED: &str = "setting_pruned";
 
 /// What the canary says.
 pub const CANARY: &[u8] = b"facelatch store";

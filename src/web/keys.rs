@@ -36,6 +36,9 @@ pub async fn add(service: &Service, request: &Admitted) -> Result<Response<Bytes
 /// `DELETE /keys`: answers the record of the key that is no more.
 pub async fn revoke(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
     let KeyIdForm { id } = body::read_or_query(&request.body, &request.query)?;
+    if !service.roster().keys().iter().any(|record| record.id == id) {
+        return Err(ApiError::new(ErrorCode::NotFound));
+    }
     service.audit(request, AuditAct::RevokeKey, id.as_str()).await?;
     let record = service
         .blocking(move |roster| {

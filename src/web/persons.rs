@@ -188,6 +188,11 @@ pub async fn read(service: &Service, request: &Admitted) -> Result<Response<Byte
 pub async fn delete(service: &Service, request: &Admitted) -> Result<Response<Bytes>, ApiError> {
     let form: PersonKeyForm = body::read_or_query(&request.body, &request.query)?;
     let collection = collection_name(&form.collection_name)?;
+    // Before the audit log: what asks for nobody must not push out what was done.
+    let present = service.gallery(&collection)?.member(&form.person_id).is_some();
+    if !present {
+        return Err(ApiError::new(ErrorCode::NotFound));
+    }
     service.audit(request, AuditAct::DeletePerson, subject(&collection, &form.person_id)).await?;
     let person: Arc<Person> = service
         .blocking(move |roster| Ok(roster.delete_person(&collection, &form.person_id)?))

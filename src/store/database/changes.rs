@@ -46,7 +46,7 @@ impl Store for Database {
                 Change::PutKey(record) => self.put_key(tx, record),
                 Change::DeleteKey { id } => self.delete_key(tx, id),
                 Change::PutSetting { setting, value } => meta::put_setting(tx, *setting, value),
-                Change::DropEvents { before } => self.drop_events(tx, *before),
+                Change::DropEvents { up_to } => Self::drop_events(tx, *up_to),
             }?;
             if leaves_something { meta::owe_scrub(tx) } else { Ok(()) }
         })

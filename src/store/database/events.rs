@@ -43,17 +43,16 @@ impl Database {
         Ok(seq)
     }
 
-    /// Drops the oldest events that were decided before a time; answers whether there were any.
-    pub(super) fn drop_events(
-        &self,
-        tx: &WriteTransaction,
-        before: UtcTime,
-    ) -> Result<bool, StoreError> {
+    /// Drops the oldest events up to a number; answers whether there were any. Nothing is unsealed.
+    pub(super) fn drop_events(tx: &WriteTransaction, up_to: u64) -> Result<bool, StoreError> {
         let mut events = tx.open_table(EVENTS.definition()).map_err(refused)?;
         let mut dropped = 0;
         loop {
             let old = match events.first().map_err(refused)? {
-                Some((key, sealed)) => self.event(key.value(), sealed.value())?.t_decision < before,
+                Some((key, _)) => {
+                    let seq = schema::event_seq(key.value());
+                    seq.map_err(|error| damaged(EVENTS, &error))? <= up_to
+                }
                 None => false,
             };
             if !old {

@@ -6,8 +6,9 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 
 use crate::clock::UtcTime;
 use crate::store::archive::{ArchiveWriter, Head};
-use crate::store::database::{Database, meta, refused};
+use crate::store::database::{Database, damaged, meta, refused};
 use crate::store::schema::{self, META, META_SCRUB_OWED, SEALED_TABLES, SealedTable};
+use crate::store::vault::Place;
 use crate::store::{Archive, Exported, Statistics, StoreError};
 
 impl Archive for Database {
@@ -19,6 +20,7 @@ impl Archive for Database {
             };
             let meta = tx.open_table(META).map_err(refused)?;
             Ok(Statistics {
+                id: self.store_id(),
                 file_bytes,
                 schema_version: meta::version(&meta)?,
                 program: meta::program(&meta)?,
@@ -66,6 +68,12 @@ impl From<io::Error> for ExportError {
 }
 
 impl Database {
+    /// The same for every copy of a store, and told by no key that belongs to another.
+    fn store_id(&self) -> String {
+        let id = self.vault.record_id("store", &[]);
+        format!("{:08x}", u32::from_be_bytes([id[0], id[1], id[2], id[3]]))
+    }
+
     /// Everything as one read transaction sees it. The note that a scrub is owed stays behind: what
     /// it speaks of is not copied.
     fn copy_out(
@@ -95,6 +103,11 @@ impl Database {
             let mut copied = 0;
             for entry in sealed.iter().map_err(refused)? {
                 let (key, value) = entry.map_err(refused)?;
+                // A damaged record would be signed into every backup from now on, while rotation
+                // removes the ones that hold it sound.
+                let place = Place { table: table.name(), id: key.value(), version: schema_version };
+                let opened = self.vault.open(&place, value.value());
+                opened.map_err(|error| damaged(table, &error))?;
                 writer.record(key.value(), value.value())?;
                 copied += 1;
             }

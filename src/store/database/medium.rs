@@ -18,7 +18,7 @@ use std::{
 
 use redb::ReadOnlyDatabase;
 use redb::backends::FileBackend;
-use rustix::fs::Advice;
+use rustix::fs::{Advice, OFlags};
 
 use crate::store::StoreError;
 use crate::store::backup::like_parent;
@@ -52,7 +52,12 @@ pub trait Medium: Send + Sync {
     /// Keeps a copy of the live database, which nobody has open, beside it: its name, a dot and
     /// `suffix`. The copy is there whole and durable, or not at all; an earlier one is replaced.
     fn keep_copy(&self, suffix: &str) -> io::Result<()>;
+    /// Opens the copy of this suffix, without changing a byte; `None`: there is none.
+    fn kept(&self, suffix: &str, builder: &redb::Builder) -> Option<OpenedCopy>;
 }
+
+/// A copy that was kept, if it is sound.
+pub type OpenedCopy = Result<ReadOnlyDatabase, redb::DatabaseError>;
 
 /// A directory of a file system.
 pub struct Directory {
@@ -77,9 +82,10 @@ impl Directory {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&lock_file)
             .map_err(|error| refused("cannot write into the directory", &error))?;
-        like_parent(&lock_file);
+        like_parent(&lock, &lock_file);
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_path_buf(), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
@@ -96,6 +102,10 @@ impl Directory {
 
     fn fresh(&self) -> PathBuf {
         self.path.join(FRESH_FILE_NAME)
+    }
+
+    fn copy(&self, suffix: &str) -> PathBuf {
+        self.path.join(format!("{DATABASE_FILE_NAME}.{suffix}"))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -140,7 +150,7 @@ impl Medium for Directory {
             .create_new(true)
             .mode(0o600)
             .open(self.fresh())?;
-        like_parent(&self.fresh());
+        like_parent(&file, &self.fresh());
         builder.create_with_backend(FileBackend::new(file)?)
     }
 
@@ -167,9 +177,13 @@ impl Medium for Directory {
             tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(&self.path)?;
         io::copy(&mut File::open(self.database())?, copy.as_file_mut())?;
         copy.as_file().sync_all()?;
-        like_parent(copy.path());
-        let name = format!("{DATABASE_FILE_NAME}.{suffix}");
-        copy.persist(self.path.join(name)).map_err(|error| error.error)?;
+        like_parent(copy.as_file(), copy.path());
+        copy.persist(self.copy(suffix)).map_err(|error| error.error)?;
         self.sync()
+    }
+
+    fn kept(&self, suffix: &str, builder: &redb::Builder) -> Option<OpenedCopy> {
+        let copy = self.copy(suffix);
+        fs::symlink_metadata(&copy).is_ok().then(|| builder.open_read_only(copy))
     }
 }

@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use crate::store::database::refused;
 use crate::store::schema::{
     CANARY, META, META_CANARY, META_COMMITS, META_KEY_CHECK, META_MIGRATED_FROM, META_PROGRAM,
-    META_SCRUB_OWED, META_SETTING_DOOR, META_SETTING_OUTBOX, META_VERSION,
+    META_SCRUB_OWED, META_SETTING_DOOR, META_SETTING_OUTBOX, META_SETTING_PRUNED, META_VERSION,
 };
 use crate::store::vault::{Place, Vault};
 
@@ -141,6 +141,7 @@ fn setting_name(setting: Setting) -> &'static str {
     match setting {
         Setting::Door => META_SETTING_DOOR,
         Setting::Outbox => META_SETTING_OUTBOX,
+        Setting::Pruned => META_SETTING_PRUNED,
     }
 }
 

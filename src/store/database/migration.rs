@@ -4,12 +4,16 @@
 //! program puts it back in its place. It holds what is deleted later, so it does not stay for ever
 //! (`store::backup`).
 
-use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use crate::store::StoreError;
-use crate::store::database::{Database, damaged, meta, not_sealed, refused};
+use crate::store::database::{Database, builder, damaged, guarded, meta, not_sealed, refused};
 use crate::store::schema::{META, Migration, SEALED_TABLES, SealedTable};
 use crate::store::vault::Place;
+
+/// Most older databases that are kept of one version: each came back by a restore and was migrated
+/// again within a month.
+const COPIES_MAX: u32 = 9;
 
 impl Database {
     /// Runs the steps that are missing, each in one durable transaction.
@@ -36,11 +40,29 @@ impl Database {
         }
     }
 
-    /// Keeps the file as the older program would find it: closed well, and not by a crash.
+    /// Keeps the file as the older program would find it: closed well, and not by a crash. What was
+    /// kept by an attempt that got no further is not copied again, and what was kept of another state
+    /// stays.
     fn keep_older(&self, version: u32) -> Result<(), StoreError> {
         let _writing = self.writing();
+        let own = self.read(entries)?;
         self.replace_live(None);
-        self.medium.keep_copy(&format!("schema-{version}.bak")).map_err(refused)
+        for copy in 1..=COPIES_MAX {
+            let suffix = match copy {
+                1 => format!("schema-{version}.bak"),
+                _ => format!("schema-{version}-{copy}.bak"),
+            };
+            let Some(kept) = self.medium.kept(&suffix, &builder(0)) else {
+                return self.medium.keep_copy(&suffix).map_err(refused);
+            };
+            let of_copy =
+                guarded(|| entries(&kept.map_err(refused)?.begin_read().map_err(refused)?));
+            if of_copy.is_ok_and(|of_copy| of_copy == own) {
+                return Ok(());
+            }
+        }
+        let reason = format!("{COPIES_MAX} older databases are kept beside it; remove some (.bak)");
+        Err(StoreError::Io { reason })
     }
 
     /// Every record is opened as the old version and sealed as the new one, which is part of what
@@ -89,4 +111,16 @@ impl Database {
         let plain = (step.rewrite)(table, &plain).map_err(|error| damaged(table, &error))?;
         self.vault.seal(&new, &plain).map_err(|error| not_sealed(table, &error))
     }
+}
+
+/// What tells one state of a store from every other: the number of its commits, and a sealed text
+/// that is sealed anew for every store and version.
+fn entries(tx: &ReadTransaction) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let meta = tx.open_table(META).map_err(refused)?;
+    let mut found = Vec::new();
+    for entry in meta.iter().map_err(refused)? {
+        let (name, value) = entry.map_err(refused)?;
+        found.push((name.value().to_string(), value.value().to_vec()));
+    }
+    Ok(found)
 }

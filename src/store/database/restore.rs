@@ -9,27 +9,33 @@
 //! therefore taken over from the database that is replaced, where it can still be read with the same
 //! key: the number of the newest event (a number is never given twice, or readers of the log would
 //! miss the next events), what the broker has acknowledged, the mode of the door, and the audit log,
-//! which nobody shall get rid of by restoring a backup.
+//! which nobody shall get rid of by restoring a backup: the restore itself is its newest entry, in the
+//! transaction that completes the fresh database.
+//!
+//! A damaged event, picture or audit record is left out and counted: a store without it is better
+//! than none. A damaged person, key or collection is not, since nobody would notice who is missing.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
-use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use crate::clock::UtcTime;
 use crate::config::StoreConfig;
-use crate::store::StoreError;
 use crate::store::archive::{self, ArchiveError, Head};
 use crate::store::backup;
 use crate::store::database::medium::{DATABASE_FILE_NAME, Directory, Medium};
-use crate::store::database::{Database, Schema, builder, damaged, durable, guarded, meta, refused};
+use crate::store::database::{
+    Database, Schema, builder, damaged, durable, guarded, meta, not_sealed, refused,
+};
 use crate::store::keyfile::KeySource;
 use crate::store::schema::{
-    self, AUDIT, META, META_AUDIT_DROPPED, META_AUDIT_NEWEST, META_EVENT_NEWEST,
+    self, AUDIT, EVENTS, IMAGES, META, META_AUDIT_DROPPED, META_AUDIT_NEWEST, META_EVENT_NEWEST,
     META_EVENTS_DROPPED, META_SETTING_DOOR, META_SETTING_OUTBOX, SEALED_TABLES, SealedTable,
 };
 use crate::store::vault::{MasterKey, Place, Vault};
+use crate::store::{AUDIT_ENTRIES_MAX, AuditAct, AuditEntry, StoreError};
 
 /// What a restore did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +48,8 @@ pub struct Restored {
     pub schema_version: u32,
     /// Records of all kinds.
     pub records: u64,
+    /// Damaged events, pictures and audit records that were left out.
+    pub damaged: u64,
     /// Name of the file that the replaced database is kept as; `None`: there was none.
     pub kept_as: Option<String>,
 }
@@ -62,10 +70,24 @@ struct Carried {
     event_newest: u64,
     /// Entries of `meta` that replace those of the backup.
     settings: Vec<(&'static str, Vec<u8>)>,
-    /// The audit log, if its records are sealed for the same schema version.
-    audit: Option<Vec<SealedEntry>>,
+    /// The audit log, if it has one.
+    audit: Option<AuditRing>,
 }
 
+/// An audit log, sealed for the schema version of the backup.
+struct AuditRing {
+    entries: Vec<SealedEntry>,
+    newest: u64,
+    dropped: u64,
+}
+
+/// What may be left out where it is damaged.
+const LEFT_OUT_IF_DAMAGED: [SealedTable; 3] = [IMAGES, EVENTS, AUDIT];
+/// Who restores, in the audit log: whoever has the store's directory and its key.
+const BY: &str = "local";
+
+/// Table and key of a damaged record.
+type Damaged = (SealedTable, Vec<u8>);
 /// Key and value of a record.
 type SealedEntry = (Vec<u8>, Vec<u8>);
 
@@ -105,15 +127,15 @@ impl Restorer<'_> {
             return Err(meta::too_new(head.schema_version, self.schema.version, head.program));
         }
         let is_ours = self.vault.sign_backup(&end.sha256) == end.signature;
-        let records = guarded(|| self.fill(file, &head, is_ours));
-        let records = records.inspect_err(|_| {
+        let filled = guarded(|| self.fill(file, &head, is_ours));
+        let (records, damaged) = filled.inspect_err(|_| {
             // The reason of the failure says more than a failure to tidy up after it.
             let _ = self.medium.discard_fresh();
         })?;
         let kept_as = self.keep_replaced()?;
         self.medium.promote_fresh().map_err(refused)?;
         let Head { schema_version, created, program } = head;
-        Ok(Restored { created, program, schema_version, records, kept_as })
+        Ok(Restored { created, program, schema_version, records, damaged, kept_as })
     }
 
     /// Keeps the live database, if there is one.
@@ -126,8 +148,14 @@ impl Restorer<'_> {
         Ok(Some(format!("{DATABASE_FILE_NAME}.{suffix}")))
     }
 
-    /// Makes the fresh database and looks at all of it; durable but for its name.
-    fn fill<R: Read>(&self, file: &mut R, head: &Head, is_ours: bool) -> Result<u64, StoreError> {
+    /// Makes the fresh database and looks at all of it; durable but for its name. Answers how many
+    /// records it has read, and how many of them are damaged and left out.
+    fn fill<R: Read>(
+        &self,
+        file: &mut R,
+        head: &Head,
+        is_ours: bool,
+    ) -> Result<(u64, u64), StoreError> {
         self.medium.discard_fresh().map_err(refused)?;
         let mut fresh = self.medium.create_fresh(&builder(0)).map_err(refused)?;
         let tx = durable(&fresh)?;
@@ -141,7 +169,7 @@ impl Restorer<'_> {
             ReadError::Store(error) => error,
         })?;
         tx.commit().map_err(refused)?;
-        self.examine(&fresh, head)?;
+        let damaged = self.examine(&fresh, head)?;
         if !is_ours {
             let reason = "it was altered, or joined together from several, since it was made; \
                           use another backup";
@@ -150,15 +178,18 @@ impl Restorer<'_> {
         // Only now: a backup that is refused leaves the live database unopened.
         let carried = self.carried(head.schema_version)?;
         let tx = durable(&fresh)?;
+        leave_out(&tx, &damaged)?;
         carried.lay_over(&tx)?;
+        self.note_restore(&tx, head)?;
         tx.commit().map_err(refused)?;
         fresh.compact().map_err(refused)?;
         fresh.close().map_err(refused)?;
-        Ok(records)
+        Ok((records, damaged.len() as u64))
     }
 
-    /// Version and key are those that the backup claims, and every record opens.
-    fn examine(&self, fresh: &redb::Database, head: &Head) -> Result<(), StoreError> {
+    /// Version and key are those that the backup claims, and every record opens that cannot be left
+    /// out; answers those that do not and can.
+    fn examine(&self, fresh: &redb::Database, head: &Head) -> Result<Vec<Damaged>, StoreError> {
         let tx = fresh.begin_read().map_err(refused)?;
         let meta = tx.open_table(META).map_err(refused)?;
         let version = meta::version(&meta)?;
@@ -169,16 +200,49 @@ impl Restorer<'_> {
         if version != head.schema_version {
             return Err(unusable(self.backup_name, &"it names two schema versions"));
         }
+        let mut found = Vec::new();
         for table in SEALED_TABLES {
+            let can_be_left_out = LEFT_OUT_IF_DAMAGED.iter().any(|own| own.name() == table.name());
             for entry in
                 tx.open_table(table.definition()).map_err(refused)?.iter().map_err(refused)?
             {
                 let (id, sealed) = entry.map_err(refused)?;
                 let place = Place { table: table.name(), id: id.value(), version };
-                self.vault.open(&place, sealed.value()).map_err(|error| damaged(table, &error))?;
+                match self.vault.open(&place, sealed.value()) {
+                    Ok(_) => {}
+                    Err(_) if can_be_left_out => found.push((table, id.value().to_vec())),
+                    Err(error) => return Err(damaged(table, &error)),
+                }
             }
         }
-        Ok(())
+        Ok(found)
+    }
+
+    /// The restore as the newest entry of the audit log: whoever restores leaves a trace, or nothing
+    /// is restored.
+    fn note_restore(&self, tx: &WriteTransaction, head: &Head) -> Result<(), StoreError> {
+        let mut meta = tx.open_table(META).map_err(refused)?;
+        let mut audit = tx.open_table(AUDIT.definition()).map_err(refused)?;
+        let seq = meta::counter(&meta, META_AUDIT_NEWEST)?.saturating_add(1);
+        let entry = AuditEntry {
+            seq,
+            time: self.now,
+            by: BY.to_string(),
+            act: AuditAct::Restore,
+            subject: format!("as of {}", head.created),
+            times: 1,
+        };
+        let plain = schema::encode_audit(&entry).map_err(|error| not_sealed(AUDIT, &error))?;
+        let key = schema::event_key(seq);
+        let place = Place { table: AUDIT.name(), id: &key, version: head.schema_version };
+        let sealed = self.vault.seal(&place, &plain).map_err(|error| not_sealed(AUDIT, &error))?;
+        audit.insert(key.as_slice(), sealed.as_slice()).map_err(refused)?;
+        if audit.len().map_err(refused)? > AUDIT_ENTRIES_MAX {
+            audit.pop_first().map_err(refused)?;
+            let dropped = meta::counter(&meta, META_AUDIT_DROPPED)?.saturating_add(1);
+            meta::set_counter(&mut meta, META_AUDIT_DROPPED, dropped)?;
+        }
+        meta::set_counter(&mut meta, META_AUDIT_NEWEST, seq)
     }
 
     /// What the live database knows, if it is sound and was sealed with the same key. A medium that
@@ -196,14 +260,18 @@ impl Restorer<'_> {
             if !meta::is_right_key(&meta, self.vault, version)? {
                 return Ok(Carried::default());
             }
-            let mut names = vec![META_SETTING_DOOR, META_SETTING_OUTBOX];
-            let mut audit = None;
-            if version == of_version {
-                names.extend([META_AUDIT_NEWEST, META_AUDIT_DROPPED]);
-                audit = Some(entries(&tx.open_table(AUDIT.definition()).map_err(refused)?)?);
-            }
+            let audit = match tx.open_table(AUDIT.definition()) {
+                // Older than the audit log.
+                Err(redb::TableError::TableDoesNotExist(_)) => None,
+                table => {
+                    let entries = self.entries(&table.map_err(refused)?, version, of_version)?;
+                    let newest = meta::counter(&meta, META_AUDIT_NEWEST)?;
+                    let dropped = meta::counter(&meta, META_AUDIT_DROPPED)?;
+                    Some(AuditRing { entries, newest, dropped })
+                }
+            };
             let mut settings = Vec::new();
-            for name in names {
+            for name in [META_SETTING_DOOR, META_SETTING_OUTBOX] {
                 let value = meta.get(name).map_err(refused)?.map(|value| value.value().to_vec());
                 settings.extend(value.map(|value| (name, value)));
             }
@@ -215,18 +283,40 @@ impl Restorer<'_> {
             read => Ok(read.unwrap_or_default()),
         }
     }
+
+    /// The audit log of the live database, sealed as the backup's records are; the migration that
+    /// follows brings both to the present form. What is damaged is lost already.
+    fn entries(
+        &self,
+        table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+        version: u32,
+        of_version: u32,
+    ) -> Result<Vec<SealedEntry>, StoreError> {
+        let mut found = Vec::new();
+        for entry in table.iter().map_err(refused)? {
+            let (key, sealed) = entry.map_err(refused)?;
+            let place = Place { table: AUDIT.name(), id: key.value(), version };
+            let Ok(plain) = self.vault.open(&place, sealed.value()) else { continue };
+            let place = Place { version: of_version, ..place };
+            let sealed = self.vault.seal(&place, &plain);
+            let sealed = sealed.map_err(|error| not_sealed(AUDIT, &error))?;
+            found.push((key.value().to_vec(), sealed));
+        }
+        Ok(found)
+    }
 }
 
-/// Everything of a table, sealed as it is.
-fn entries(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-) -> Result<Vec<SealedEntry>, StoreError> {
-    let mut found = Vec::new();
-    for entry in table.iter().map_err(refused)? {
-        let (key, sealed) = entry.map_err(refused)?;
-        found.push((key.value().to_vec(), sealed.value().to_vec()));
+/// Removes damaged records, and counts the events among them as dropped.
+fn leave_out(tx: &WriteTransaction, damaged: &[Damaged]) -> Result<(), StoreError> {
+    let mut events = 0;
+    for (table, id) in damaged {
+        let mut records = tx.open_table(table.definition()).map_err(refused)?;
+        records.remove(id.as_slice()).map_err(refused)?;
+        events += u64::from(table.name() == EVENTS.name());
     }
-    Ok(found)
+    let mut meta = tx.open_table(META).map_err(refused)?;
+    let dropped = meta::counter(&meta, META_EVENTS_DROPPED)?.saturating_add(events);
+    meta::set_counter(&mut meta, META_EVENTS_DROPPED, dropped)
 }
 
 enum ReadError {
@@ -275,7 +365,9 @@ impl Carried {
         for (name, value) in &self.settings {
             meta.insert(*name, value.as_slice()).map_err(refused)?;
         }
-        let Some(entries) = &self.audit else { return Ok(()) };
+        let Some(AuditRing { entries, newest, dropped }) = &self.audit else { return Ok(()) };
+        meta::set_counter(&mut meta, META_AUDIT_NEWEST, *newest)?;
+        meta::set_counter(&mut meta, META_AUDIT_DROPPED, *dropped)?;
         let mut audit = tx.open_table(AUDIT.definition()).map_err(refused)?;
         audit.retain(|_, _| false).map_err(refused)?;
         for (key, sealed) in entries {

@@ -9,6 +9,7 @@ mod finding;
 mod migration;
 mod power;
 mod privacy;
+mod salvage;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -246,10 +247,10 @@ fn the_event_log_drops_the_oldest_and_never_gives_a_number_twice() {
     assert_eq!(store.event_bounds().unwrap(), bounds);
     assert!(!store.statistics().unwrap().scrub_owed, "a full log owes nothing for each event");
 
-    store.commit(&Change::DropEvents { before: UtcTime::from_millis(6) }).unwrap();
+    store.commit(&Change::DropEvents { up_to: 5 }).unwrap();
     assert_eq!(seqs(&store, 0, 100), [6, 7, 8]);
     assert!(store.statistics().unwrap().scrub_owed);
-    store.commit(&Change::DropEvents { before: UtcTime::from_millis(100) }).unwrap();
+    store.commit(&Change::DropEvents { up_to: 100 }).unwrap();
     drop(store);
 
     let store = open(dir.path());

@@ -18,16 +18,16 @@ use crate::store::{
     Archive, AuditAct, AuditEntry, AuditLog, Change, ImageChange, Setting, Store, StoreError,
 };
 
-const NOW: UtcTime = UtcTime::from_millis(1_700_000_000_000);
+pub const NOW: UtcTime = UtcTime::from_millis(1_700_000_000_000);
 /// Failures are tried at every operation up to this one, which is beyond any restore here.
 const OPERATIONS_MAX: u64 = 2000;
 
-fn vault(byte: u8) -> Vault {
+pub fn vault(byte: u8) -> Vault {
     Vault::new(&MasterKey::new(zeroize::Zeroizing::new([byte; 32])))
 }
 
 /// As [`Disk::open_store`], with its key.
-fn restore(disk: &Disk, backup: &[u8]) -> Result<Restored, StoreError> {
+pub fn restore(disk: &Disk, backup: &[u8]) -> Result<Restored, StoreError> {
     restore_with(disk, backup, 5)
 }
 
@@ -43,7 +43,7 @@ fn restore_with(disk: &Disk, backup: &[u8], key: u8) -> Result<Restored, StoreEr
     restorer.run(&mut Cursor::new(backup))
 }
 
-fn exported(store: &Database) -> Vec<u8> {
+pub fn exported(store: &Database) -> Vec<u8> {
     let mut out = Vec::new();
     let exported = store.export(NOW, &mut out).unwrap();
     assert_eq!(exported.bytes, out.len() as u64);
@@ -51,7 +51,7 @@ fn exported(store: &Database) -> Vec<u8> {
 }
 
 /// A store with somebody, a key and three events.
-fn filled(disk: &Disk) -> Database {
+pub fn filled(disk: &Disk) -> Database {
     let store = disk.open_store(10).unwrap();
     store.commit(&create("staff")).unwrap();
     store.commit(&put("staff", &person("7", "Ada"), picture(&[9; 9000]))).unwrap();
@@ -67,12 +67,12 @@ fn append(store: &Database, millis: std::ops::RangeInclusive<i64>) {
 }
 
 /// Collections by name, with their numbers of people.
-fn people(store: &Database) -> Vec<(String, usize)> {
+pub fn people(store: &Database) -> Vec<(String, usize)> {
     let contents = store.load().unwrap();
     contents.collections.iter().map(|(name, people)| (name.to_string(), people.len())).collect()
 }
 
-fn staff(count: usize) -> Vec<(String, usize)> {
+pub fn staff(count: usize) -> Vec<(String, usize)> {
     vec![("staff".to_string(), count)]
 }
 
@@ -239,11 +239,12 @@ fn a_restore_does_not_turn_the_audit_log_back() {
         let entries = disk.open_store(10).unwrap().audit(0, 9).unwrap();
         entries.into_iter().map(|entry| entry.subject).collect()
     };
-    assert_eq!(subjects(&disk), ["before", "after"]);
-    assert_eq!(subjects(&other), ["before"], "a new device begins with that of the old one");
+    let restored = format!("as of {NOW}");
+    assert_eq!(subjects(&disk), ["before", "after", &restored]);
+    assert_eq!(subjects(&other), ["before", &restored], "begins with that of the old one");
     let store = disk.open_store(10).unwrap();
     store.append_audit(&[entry("next")]).unwrap();
-    assert_eq!(store.audit_bounds().unwrap().newest_seq, 3);
+    assert_eq!(store.audit_bounds().unwrap().newest_seq, 4);
 }
 
 #[test]

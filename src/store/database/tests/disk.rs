@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use redb::{ReadOnlyDatabase, StorageBackend};
 
 use crate::store::StoreError;
-use crate::store::database::medium::Medium;
+use crate::store::database::medium::{Medium, OpenedCopy};
 use crate::store::database::{Database, Schema};
 use crate::store::schema;
 use crate::store::vault::MasterKey;
@@ -230,6 +230,15 @@ impl Medium for Disk {
         drop(live);
         state.kept.push((suffix.to_string(), bytes));
         Ok(())
+    }
+
+    fn kept(&self, suffix: &str, builder: &redb::Builder) -> Option<OpenedCopy> {
+        let (_, written) = self.state().kept.iter().find(|(name, _)| name == suffix)?.clone();
+        let durable = written.clone();
+        let image = ImageState { written, durable, ..ImageState::default() };
+        let image = Arc::new(Mutex::new(image));
+        let backend = Backend { disk: self.clone(), image, locks: false };
+        Some(builder.open_read_only_with_backend(backend))
     }
 }
 

@@ -115,12 +115,39 @@ fn the_file_of_version_1_is_kept_and_opens_again_with_the_program_of_then() {
     assert_eq!(back.events(0, 9).unwrap().len(), 1);
 }
 
+/// A start that is killed in the middle copied the whole store again, and wrote over what was kept.
+#[test]
+fn a_state_is_kept_once_and_another_one_beside_it() {
+    const FAILING: Schema = Schema {
+        version: 2,
+        migrations: &[Migration { from: 1, rewrite: |_, _| Err(RecordError::Truncated) }],
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let copies = || {
+        let entries = std::fs::read_dir(dir.path().join("state")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name.contains(".schema-")).collect();
+        names.sort();
+        names
+    };
+    open_as(dir.path(), V1).unwrap().commit(&create("staff")).unwrap();
+    for _ in 0..3 {
+        assert!(open_as(dir.path(), FAILING).is_err());
+        assert_eq!(copies(), ["facelatch.redb.schema-1.bak"]);
+    }
+    open_as(dir.path(), V1).unwrap().commit(&create("more")).unwrap();
+    assert!(open_as(dir.path(), FAILING).is_err());
+    assert_eq!(copies(), ["facelatch.redb.schema-1-2.bak", "facelatch.redb.schema-1.bak"]);
+}
+
 #[test]
 fn a_migration_that_cannot_keep_the_older_file_is_not_begun() {
     let dir = tempfile::tempdir().unwrap();
     drop(open_as(dir.path(), V1).unwrap());
-    let in_the_way = dir.path().join("state").join(format!("{DATABASE_FILE_NAME}.schema-1.bak"));
-    std::fs::create_dir(&in_the_way).unwrap();
+    for copy in ["", "-2", "-3", "-4", "-5", "-6", "-7", "-8", "-9"] {
+        let in_the_way = format!("{DATABASE_FILE_NAME}.schema-1{copy}.bak");
+        std::fs::create_dir(dir.path().join("state").join(in_the_way)).unwrap();
+    }
     let error = open_as(dir.path(), PRESENT).err().unwrap();
     assert!(matches!(error, StoreError::Io { .. }), "{error}");
     assert_eq!(open_as(dir.path(), V1).unwrap().statistics().unwrap().schema_version, 1);

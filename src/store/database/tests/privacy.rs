@@ -170,6 +170,18 @@ fn readers_go_on_while_a_scrub_runs_and_changes_are_not_lost() {
     assert_eq!(open(dir.path()).statistics().unwrap().persons, rounds + 1);
 }
 
+/// With a link in its place the owner of the directory could have root open, and give away, any file.
+#[test]
+fn a_lock_that_is_a_link_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = config(dir.path()).dir;
+    std::fs::create_dir_all(&state).unwrap();
+    let target = dir.path().join("somebody's");
+    std::os::unix::fs::symlink(&target, state.join(LOCK_FILE_NAME)).unwrap();
+    assert!(Database::open(&config(dir.path())).is_err());
+    assert!(!target.exists());
+}
+
 #[test]
 fn only_the_owner_may_look() {
     let dir = tempfile::tempdir().unwrap();
