@@ -33,8 +33,12 @@ start() { # BACKEND
     daemon=$!
     eventually 60 wget -q -O - http://127.0.0.1:8080/health >/dev/null 2>&1
     status=$?
+    # The service answers a moment before the door's thread looks at the buttons.
+    eventually 30 has 'daemon: ready' daemon.log
     # The pull-up of an input moves the emulated level; the switches are where they were.
     opened 22; closed 27
+    # Longer than a button is debounced: it is pressed next.
+    usleep 500000
     return $status
 }
 stop() { kill -$1 $daemon; wait $daemon; }
