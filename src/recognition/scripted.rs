@@ -20,8 +20,8 @@ use crate::face::mesh;
 use crate::face::tail::Tail;
 use crate::face::tail::TailEntry;
 use crate::inference::{
-    ChannelOrder, DetectorSpec, EmbeddingSpec, FaceStateSpec, InferenceError, MeshSpec, Model,
-    ModelFile, ModelLoader, Normalisation, Outputs, Pack, PadSpec, Tensor,
+    ChannelOrder, DetectorSpec, EmbeddingSpec, FaceStateSpec, InferenceError, LandmarksSpec,
+    MeshSpec, Model, ModelFile, ModelLoader, Normalisation, Outputs, Pack, PadSpec, Tensor,
 };
 use crate::recognition::Recognizer;
 use crate::recognition::info;
@@ -41,6 +41,8 @@ pub const ATTACK_DETECTOR: &str = "scripted-attack-detector";
 pub const MESH: &str = "scripted-mesh";
 /// The manifest name of the scripted network of expressions.
 pub const BLENDSHAPES: &str = "scripted-blendshapes";
+/// The manifest name of the scripted landmark network.
+pub const LANDMARK_NETWORK: &str = "scripted-landmarks";
 
 /// People from this number on have narrow eyes.
 pub const NARROW_EYED_MIN: u8 = 240;
@@ -52,6 +54,8 @@ pub const EYE_RATIO_NARROW: f32 = 0.17;
 pub const EYE_RATIO_SQUINTING: f32 = 0.15;
 /// Eye aspect ratio of closed eyes.
 pub const EYE_RATIO_ASLEEP: f32 = 0.05;
+/// How far the scripted landmark network moves every point, in distances between the eyes.
+pub const REFINED_BY: [f32; 2] = [0.1, -0.05];
 /// How far every eye is blinking: enough to be closed, so that the ratios decide.
 const BLINK: f32 = 0.6;
 
@@ -79,6 +83,12 @@ const ALIGNED: [[f32; 2]; 5] = [
 const ALIGNED_SIDE: usize = 112;
 const NORMALISATION: Normalisation =
     Normalisation { order: ChannelOrder::Rgb, mean: [127.5; 3], std: [127.5; 3] };
+const RAW: Normalisation =
+    Normalisation { order: ChannelOrder::Bgr, mean: [0.0; 3], std: [1.0; 3] };
+/// Side of the attack detector's input.
+const ATTACK_SIDE: u32 = 80;
+/// Side of the landmark network's input.
+const REFINED_SIDE: u32 = 64;
 
 /// What the attack detector and the image rules shall think of a painted face.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +228,19 @@ pub fn pack_with_mesh() -> Pack {
     Pack { mesh: Some(mesh), ..pack() }
 }
 
+/// As [`pack`], with a landmark network: it moves every point of a detection by the same offset,
+/// [`REFINED_BY`].
+pub fn pack_with_landmarks() -> Pack {
+    let landmarks = LandmarksSpec {
+        file: file(LANDMARK_NETWORK, "9"),
+        normalisation: NORMALISATION,
+        side: REFINED_SIDE,
+        // The box of the face is what the network sees.
+        template: LANDMARKS.map(|point| point.map(|at| at * REFINED_SIDE as f32)),
+    };
+    Pack { landmarks: Some(landmarks), ..pack() }
+}
+
 /// A complete pack, liveness included. Clear `pad` for a pack without.
 ///
 /// # Panics
@@ -226,6 +249,7 @@ pub fn pack() -> Pack {
     Pack {
         name: "scripted".into(),
         notice: Some("Scripted models for tests: they see coloured rectangles, not faces.".into()),
+        is_for_door: true,
         detector: DetectorSpec { file: file(DETECTOR, "a"), confidence_min: 0.6 },
         embedding: EmbeddingSpec {
             file: file(EMBEDDING, "b"),
@@ -238,7 +262,12 @@ pub fn pack() -> Pack {
                 .expect("the knots are in order"),
             tail: Arc::new(tail()),
         },
-        pad: vec![PadSpec { file: file(ATTACK_DETECTOR, "c"), crop_scale: 2.7 }],
+        pad: vec![PadSpec {
+            file: file(ATTACK_DETECTOR, "c"),
+            normalisation: RAW,
+            side: ATTACK_SIDE,
+            crop_scale: 2.7,
+        }],
         pad_score_min: 0.5,
         face_state: Some(FaceStateSpec {
             file: file(FACE_STATE, "d"),
@@ -249,6 +278,7 @@ pub fn pack() -> Pack {
             covered_min: 0.9,
         }),
         mesh: None,
+        landmarks: None,
     }
 }
 
@@ -280,6 +310,7 @@ impl ModelLoader for ScriptedLoader {
             ATTACK_DETECTOR => Ok(Box::new(Script(|input| Ok(judge(input))))),
             MESH => Ok(Box::new(Script(|input| Ok(points(input))))),
             BLENDSHAPES => Ok(Box::new(Script(|_| Ok(expressions())))),
+            LANDMARK_NETWORK => Ok(Box::new(Script(|input| Ok(offsets(input))))),
             other => Err(InferenceError::Load {
                 model: other.into(),
                 reason: "there is no script of that name".into(),
@@ -457,6 +488,16 @@ fn points(input: &Tensor) -> Outputs {
 fn expressions() -> Outputs {
     let values = vec![BLINK; 52];
     Outputs(vec![("StatefulPartitionedCall:0".into(), Tensor { shape: vec![52], values })])
+}
+
+/// Answers that every point lies [`REFINED_BY`] from where the detector saw it, in a face; that it
+/// sees none where there is no face colour in the middle.
+fn offsets(input: &Tensor) -> Outputs {
+    let side = input.shape[3];
+    let red = input.values[(side / 2) * side + side / 2] * 127.5 + 127.5;
+    let offset = if red >= FACE_RED_MIN { REFINED_BY } else { [f32::NAN; 2] };
+    let values: Vec<f32> = offset.repeat(LANDMARKS.len());
+    Outputs(vec![("offsets".into(), Tensor { shape: vec![1, values.len()], values })])
 }
 
 /// The person that the 0..255 values of green and blue mean; 16 is the distance between two codes.
