@@ -55,11 +55,11 @@ fn neck(person: &Person) -> Mesh {
     Mesh::grid(Material::Skin, (60, 40), |u, v| {
         let (sin, cos) = (std::f32::consts::PI * (2.0 * u - 1.0)).sin_cos();
         let y = mix(top, bottom, v);
-        let flare = 1.0 + 0.30 * step(0.55, 1.0, v);
+        let flare = 1.0 + 0.2 * step(0.55, 1.0, v);
         let apple = 3.0 * person.beard.shadow.min(0.5) * hill2(sin, 0.2, v - 0.62, 0.1);
         let cords = 2.0 * hill(sin.abs() - 0.25 - 0.5 * (1.0 - v), 0.13);
         let x = person.skull.neck * flare * sin;
-        let z = -28.0 + (person.skull.neck * 0.92 * flare + apple + cords) * cos;
+        let z = -31.0 + (person.skull.neck * 0.92 * flare + apple + cords) * cos;
         let mottle = 1.0 + 0.12 * clouds(x * 0.08, y * 0.08, 3, skin.seed ^ 62);
         let ring = 0.10 * hill(v - 0.55 - 0.03 * sin, 0.012) + 0.08 * hill(v - 0.7, 0.01);
         Vertex::new([x, y, z], scale(skin.tone, 0.93 * mottle * (1.0 - ring)))

@@ -1,14 +1,14 @@
 //! The pictures that are committed in `tests/pictures/people`, and what each of them shows. Made
 //! again by `cargo run --example people -- fixtures tests/pictures/people`.
 
+use crate::people::scene::CAST;
 use crate::people::scene::varied;
 use crate::people::traits::Person;
 use crate::people::{Background, Hand, Mask, Picture, Shot, Truth, render, truth_of};
 
 /// Quality of the JPEG files, of 100.
 pub const JPEG_QUALITY: u8 = 90;
-/// The people of the comparisons, and shots of each; the first is frontal.
-pub const PEOPLE: u64 = 10;
+/// The people of the comparisons: see [`CAST`]. Shots of each; the first is frontal.
 pub const SHOTS: u64 = 4;
 const PORTRAIT_SIDE: usize = 256;
 /// Pictures for the liveness check, whose rules want a face of 150 pixels.
@@ -48,16 +48,16 @@ pub fn all() -> Vec<Fixture> {
     portraits().into_iter().chain(scenes()).collect()
 }
 
-/// Four shots of each of ten people.
+/// Four shots of each of the cast.
 pub fn portraits() -> Vec<Fixture> {
-    (0..PEOPLE).flat_map(|person| (0..SHOTS).map(move |number| portrait(person, number))).collect()
+    CAST.iter().flat_map(|person| (0..SHOTS).map(move |number| portrait(*person, number))).collect()
 }
 
 /// One shot of a person.
 pub fn portrait(person: u64, number: u64) -> Fixture {
     let shot = varied(&Person::new(person), number, PORTRAIT_SIDE as f32);
     Fixture {
-        name: format!("person{person:02}-{number}"),
+        name: format!("person{person}-{number}"),
         side: PORTRAIT_SIDE,
         people: vec![(person, shot)],
     }

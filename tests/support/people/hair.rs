@@ -3,7 +3,7 @@
 use std::f32::consts::PI;
 
 use crate::people::head::Head;
-use crate::people::maths::{Vec3, add, clouds, hill, mix, noise, scale, step, unit};
+use crate::people::maths::{Vec3, add, clouds, hill, mix, mix3, noise, scale, step, unit};
 use crate::people::mesh::{Material, Mesh, Vertex};
 use crate::people::traits::{Hair, Style};
 
@@ -132,8 +132,11 @@ fn strand(head: &Head<'_>, angle: f32, y: f32, bottom: f32) -> Vertex {
     let tone =
         1.0 + 0.42 * fine * smooth + 0.25 * locks + 0.75 * hair.curl * curls - 0.35 * parting;
     let colour = scale(hair.colour, tone.max(0.15) * mix(0.75, 1.0, grown));
+    // Shaved hair is a shadow on the skin that ends softly.
+    let is_shaved = hair.style == Style::Shaved;
+    let stubble = (0.72 + 0.2 * fine) * step(-3.0, 14.0, inside);
+    let colour = if is_shaved { mix3(person.skin.tone, colour, stubble) } else { colour };
     let cover = match hair.style {
-        Style::Shaved => 0.72 * step(-4.0, 16.0, inside + 4.0 * fine),
         Style::Long => step(-1.5, 5.0, inside) * tips.max(0.25),
         _ => step(-1.5, 5.5, inside),
     };

@@ -5,7 +5,7 @@
 //! from the front. So every feature has a place (x, y) on the neutral face, which paint and truth
 //! share.
 
-use crate::people::maths::{Vec3, hill, hill2, mix, noise, soft_max, step};
+use crate::people::maths::{Vec3, clouds, hill, hill2, mix, noise, soft_max, step};
 use crate::people::mesh::{Material, Mesh, Vertex};
 use crate::people::skin;
 use crate::people::traits::Person;
@@ -18,6 +18,9 @@ const GRID_MIN: f32 = 96.0;
 const LID_RADIUS: f32 = 13.6;
 /// How far the jaw drops in a wide open mouth.
 const DROP: f32 = 15.0;
+/// Greatest shift of a place by a face's own waves, and greatest height of its own bumps.
+const ASYMMETRY: f32 = 6.0;
+const UNEVENNESS: f32 = 6.0;
 /// Half height of the seam between the lips, which is what an open mouth tears open.
 pub const SEAM: f32 = 0.9;
 
@@ -95,7 +98,10 @@ impl<'a> Head<'a> {
 
     fn skewed(&self, [x, y, z]: Vec3) -> Vec3 {
         let [lower, aside] = self.person.skull.skew;
-        [x + aside * y / 100.0, y + lower * x / 60.0, z]
+        // No face is symmetric: soft waves move every place of it a little, each face's its own.
+        let seed = self.person.skin.seed ^ 0x91;
+        let wave = |which: u32| ASYMMETRY * clouds(x * 0.026, y * 0.026, 2, seed ^ which);
+        [x + aside * y / 100.0 + wave(0), y + lower * x / 60.0 + wave(1), z]
     }
 
     fn relief(&self, x: f32, y: f32) -> f32 {
@@ -111,6 +117,7 @@ impl<'a> Head<'a> {
         z += skull.cheekbone * hill2(ax - 46.0, 17.0, y - 24.0, 14.0);
         z += skull.hollow * hill2(ax - 45.0, 15.0, y - 60.0, 20.0);
         z += skull.fullness * hill2(ax - 38.0, 24.0, y - 48.0, 28.0);
+        z += UNEVENNESS * clouds(x * 0.04, y * 0.04, 3, person.skin.seed ^ 0x92);
         z + self.nose(x, y) + self.lips(x, y) + self.folds(x, y)
     }
 

@@ -13,8 +13,8 @@ pub fn colour(person: &Person, mood: &Expression, [x, y]: [f32; 2], front: f32) 
     let ax = x.abs();
     let mut tone = skin.tone;
     // Large and small patches, then pores.
-    let mottle = 0.13 * clouds(x * 0.035, y * 0.035, 3, skin.seed)
-        + 0.09 * clouds(x * 0.16, y * 0.16, 3, skin.seed ^ 1)
+    let mottle = 0.21 * clouds(x * 0.035, y * 0.035, 3, skin.seed)
+        + 0.13 * clouds(x * 0.16, y * 0.16, 3, skin.seed ^ 1)
         + 0.07 * noise(x * 0.9, y * 0.9, skin.seed ^ 2);
     tone = scale(tone, 1.0 + skin.mottle * mottle);
     let warm = 0.10 * clouds(x * 0.07, y * 0.07, 2, skin.seed ^ 3);
