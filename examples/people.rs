@@ -4,13 +4,15 @@
 //! - `people folders DIR [--people N] [--shots M] [--first K] [--side PX]`: DIR/people/<name>/*.jpg
 //!   and pairs.txt, for `facelatch eval recognition`, the demo (DIR/people) and training
 //! - `people fixtures DIR`: the pictures that are committed in `tests/pictures/people`
-//! - `people detect [--people N] [--shots M] [--pack P]`: how well a detector finds them; needs
-//!   ONNX Runtime in `vendor/`, and `../shared/models` for another pack than `builtin`
+//! - `people measure [--people N] [--shots M] [--side PX] [--packs P,Q]`: how well the models find
+//!   them and tell them apart; needs ONNX Runtime in `vendor/`, and `../shared/models` for another
+//!   pack than `builtin`
 #![allow(clippy::print_stdout, reason = "a tool that prints a table")]
 
 #[path = "../tests/support/people/mod.rs"]
 mod people;
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -20,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use facelatch::face::detection::Detection;
 use facelatch::face::image::Image;
+use facelatch::face::template::Template;
 use facelatch::inference::manifest::Manifest;
 use facelatch::inference::onnx::OnnxLoader;
 use facelatch::picture;
@@ -31,8 +34,8 @@ use crate::people::scene;
 use crate::people::traits::Person;
 use crate::people::{Background, Picture, Shot, Truth, render};
 
-const USAGE: &str = "usage: people sheet OUT.png | folders DIR | fixtures DIR | detect \
-    [--people N] [--shots M] [--first K] [--side PX] [--pack P]";
+const USAGE: &str = "usage: people sheet OUT.png | folders DIR | fixtures DIR | measure \
+    [--people N] [--shots M] [--first K] [--side PX] [--packs P,Q]";
 /// Quality of the JPEG files, of 100.
 const JPEG_QUALITY: u8 = 92;
 /// Columns of a sheet, and the side of its pictures in pixels.
@@ -52,7 +55,7 @@ struct Options {
     shots: usize,
     first: u64,
     side: usize,
-    pack: String,
+    packs: String,
 }
 
 fn main() {
@@ -69,13 +72,14 @@ fn run() -> Outcome<()> {
         ["sheet", out] => sheet(Path::new(out), &options),
         ["folders", dir] => folders(Path::new(dir), &options),
         ["fixtures", dir] => write_fixtures(Path::new(dir)),
-        ["detect"] => detect(&options),
+        ["measure"] => measure(&options),
         _ => Err(USAGE.into()),
     }
 }
 
 fn read(arguments: &[String]) -> Outcome<(Vec<&str>, Options)> {
-    let mut options = Options { people: 40, shots: 4, first: 0, side: 320, pack: "builtin".into() };
+    let mut options =
+        Options { people: 40, shots: 4, first: 0, side: 320, packs: "builtin".into() };
     let mut words = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -89,7 +93,7 @@ fn read(arguments: &[String]) -> Outcome<(Vec<&str>, Options)> {
             "--shots" => options.shots = value.parse()?,
             "--first" => options.first = value.parse()?,
             "--side" => options.side = value.parse()?,
-            "--pack" => options.pack.clone_from(value),
+            "--packs" => options.packs.clone_from(value),
             _ => return Err(USAGE.into()),
         }
     }
@@ -167,27 +171,56 @@ fn folders(dir: &Path, options: &Options) -> Outcome<()> {
     Ok(fs::write(dir.join("pairs.txt"), pairs(options))?)
 }
 
-/// Every other shot of a person with the first one, and as many of the first one with a shot of
-/// somebody else; the people of a fold are in no other.
-fn pairs(options: &Options) -> String {
+/// A comparison of two shots: fold, then person and number of each.
+struct Pair {
+    fold: usize,
+    first: (usize, usize),
+    second: (usize, usize),
+}
+
+impl Pair {
+    fn is_same(&self) -> bool {
+        self.first.0 == self.second.0
+    }
+}
+
+/// Of each fold every other shot of a person with the first one, then as many of the first one with
+/// a shot of somebody else; the people of a fold are in no other.
+fn all_pairs(options: &Options) -> Vec<Pair> {
     let per_fold = options.people / FOLDS;
     let mut random = Random::new(options.people as u64);
-    let kinds = per_fold * options.shots.saturating_sub(1);
-    let mut text = format!("{FOLDS}\t{kinds}\n");
+    let mut all = Vec::new();
     for fold in 0..FOLDS {
         let members = fold * per_fold..(fold + 1) * per_fold;
-        for index in members.clone() {
-            for number in 2..=options.shots {
-                text += &format!("{}\t1\t{number}\n", name(index));
-            }
+        let shots = || {
+            let numbers = |index| (1..options.shots).map(move |number| (index, number));
+            members.clone().flat_map(numbers)
+        };
+        all.extend(shots().map(|(index, number)| Pair {
+            fold,
+            first: (index, 0),
+            second: (index, number),
+        }));
+        for (index, number) in shots() {
+            let other = members.start + random.below(per_fold.max(2) - 1);
+            let other = if other >= index { other + 1 } else { other };
+            all.push(Pair { fold, first: (index, 0), second: (other, number) });
         }
-        for index in members.clone() {
-            for number in 2..=options.shots {
-                let other = members.start + random.below(per_fold.max(2) - 1);
-                let other = if other >= index { other + 1 } else { other };
-                text += &format!("{}\t1\t{}\t{number}\n", name(index), name(other));
-            }
-        }
+    }
+    all
+}
+
+/// The same in the form of Labeled Faces in the Wild.
+fn pairs(options: &Options) -> String {
+    let kinds = options.people / FOLDS * options.shots.saturating_sub(1);
+    let mut text = format!("{FOLDS}\t{kinds}\n");
+    for pair in all_pairs(options) {
+        let ((one, first), (two, second)) = (pair.first, pair.second);
+        text += &if pair.is_same() {
+            format!("{}\t{}\t{}\n", name(one), first + 1, second + 1)
+        } else {
+            format!("{}\t{}\t{}\t{}\n", name(one), first + 1, name(two), second + 1)
+        };
     }
     text
 }
@@ -202,48 +235,115 @@ fn write_fixtures(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// What a detector made of one picture.
+/// What the models of a pack made of one picture.
 struct Sight {
-    is_plain: bool,
+    shot: (usize, usize),
     confidence: f32,
     /// Mean distance of the five points from the drawn ones, in distances between the eyes.
     off: f32,
+    /// Detections beside the drawn face.
     extra: usize,
+    template: Option<Template>,
 }
 
-fn detect(options: &Options) -> Outcome<()> {
+fn measure(options: &Options) -> Outcome<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let library = format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH);
     let loader = OnnxLoader::new(Some(&root.join(library)))?;
-    let pack = Manifest::embedded().pack(&options.pack, None, &root.join("../shared/models"))?;
-    let recognizer = Mutex::new(Recognizer::load(&pack, &loader, 1)?);
-    let sights = each_shot(options, |_, number, picture, truth| {
-        let mut recognizer = recognizer.lock().unwrap_or_else(PoisonError::into_inner);
-        let faces = recognizer.detect(&image(picture)?)?;
-        let (hits, extra): (Vec<&Detection>, Vec<&Detection>) =
-            faces.iter().partition(|face| overlap(face, truth) >= OVERLAP_MIN);
-        let best = hits.iter().max_by(|a, b| a.confidence.total_cmp(&b.confidence));
-        Ok(Sight {
-            is_plain: number == 0,
-            confidence: best.map_or(0.0, |face| face.confidence),
-            off: best.map_or(f32::NAN, |face| distance(face, truth)),
-            extra: extra.len(),
-        })
+    let mut recognizers = Vec::new();
+    for pack in options.packs.split(',') {
+        let pack = Manifest::embedded().pack(pack, None, &root.join("../shared/models"))?;
+        recognizers.push(Mutex::new(Recognizer::load(&pack, &loader, 1)?));
+    }
+    let sights = each_shot(options, |index, number, picture, truth| {
+        let image = image(picture)?;
+        let look = |recognizer: &Mutex<Recognizer>| {
+            let mut recognizer = recognizer.lock().unwrap_or_else(PoisonError::into_inner);
+            sight(&mut recognizer, &image, (index, number), truth)
+        };
+        recognizers.iter().map(look).collect::<Outcome<Vec<Sight>>>()
     })?;
-    for (kind, is_plain) in [("frontal", true), ("varied", false)] {
-        let of: Vec<&Sight> = sights.iter().filter(|sight| sight.is_plain == is_plain).collect();
-        let found = of.iter().filter(|sight| sight.confidence >= CONFIDENCE_MIN).count();
-        let offs: Vec<f32> = of.iter().map(|s| s.off).filter(|off| off.is_finite()).collect();
-        let extra: usize = of.iter().map(|sight| sight.extra).sum();
-        println!(
-            "{} {kind}: {found} of {} found with {CONFIDENCE_MIN} or more, points off by {:.1} % of \
-             the distance between the eyes, {extra} other detections",
-            options.pack,
-            of.len(),
-            100.0 * offs.iter().sum::<f32>() / offs.len().max(1) as f32,
-        );
+    for (which, pack) in options.packs.split(',').enumerate() {
+        let own: Vec<&Sight> = sights.iter().map(|all| &all[which]).collect();
+        print_detection(pack, "frontal", own.iter().filter(|sight| sight.shot.1 == 0));
+        print_detection(pack, "varied", own.iter().filter(|sight| sight.shot.1 > 0));
+        print_verification(pack, options, &own);
     }
     Ok(())
+}
+
+fn sight(
+    recognizer: &mut Recognizer,
+    image: &Image,
+    shot: (usize, usize),
+    truth: &Truth,
+) -> Outcome<Sight> {
+    let faces = recognizer.detect(image)?;
+    let (hits, extra): (Vec<&Detection>, Vec<&Detection>) =
+        faces.iter().partition(|face| overlap(face, truth) >= OVERLAP_MIN);
+    let best = hits.into_iter().max_by(|a, b| a.confidence.total_cmp(&b.confidence));
+    Ok(Sight {
+        shot,
+        confidence: best.map_or(0.0, |face| face.confidence),
+        off: best.map_or(f32::NAN, |face| distance(face, truth)),
+        extra: extra.len(),
+        template: best.map(|face| recognizer.embed(image, face)).transpose()?,
+    })
+}
+
+fn print_detection<'a>(pack: &str, kind: &str, sights: impl Iterator<Item = &'a &'a Sight>) {
+    let of: Vec<&Sight> = sights.copied().collect();
+    let found = of.iter().filter(|sight| sight.confidence >= CONFIDENCE_MIN).count();
+    let offs: Vec<f32> = of.iter().map(|s| s.off).filter(|off| off.is_finite()).collect();
+    let extra: usize = of.iter().map(|sight| sight.extra).sum();
+    println!(
+        "{pack} {kind}: {found} of {} found with {CONFIDENCE_MIN} or more ({} at all), points off by \
+         {:.1} % of the distance between the eyes, {extra} other detections",
+        of.len(),
+        offs.len(),
+        100.0 * offs.iter().sum::<f32>() / offs.len().max(1) as f32,
+    );
+}
+
+/// Accuracy with the threshold of each fold from the others; a face that was not found is an error.
+fn print_verification(pack: &str, options: &Options, sights: &[&Sight]) {
+    let templates: HashMap<(usize, usize), &Template> =
+        sights.iter().filter_map(|sight| Some((sight.shot, sight.template.as_ref()?))).collect();
+    let pairs: Vec<(Pair, Option<f32>)> = all_pairs(options)
+        .into_iter()
+        .map(|pair| {
+            let both = templates.get(&pair.first).zip(templates.get(&pair.second));
+            let cosine = both.map(|(one, two)| one.cosine(two));
+            (pair, cosine)
+        })
+        .collect();
+    let right = |limit: f32, wanted: &dyn Fn(usize) -> bool| {
+        let is_right = |(pair, cosine): &&(Pair, Option<f32>)| {
+            wanted(pair.fold) && cosine.is_some_and(|cosine| (cosine > limit) == pair.is_same())
+        };
+        pairs.iter().filter(is_right).count()
+    };
+    let mut total = 0;
+    for fold in 0..FOLDS {
+        let best = (0..200)
+            .map(|step| step as f32 / 200.0)
+            .max_by_key(|limit| right(*limit, &|other| other != fold))
+            .unwrap_or_default();
+        total += right(best, &|other| other == fold);
+    }
+    let mean = |is_same: bool| {
+        let of = pairs.iter().filter(|(pair, _)| pair.is_same() == is_same);
+        let of: Vec<f32> = of.filter_map(|(_, cosine)| *cosine).collect();
+        of.iter().sum::<f32>() / of.len().max(1) as f32
+    };
+    println!(
+        "{pack} verification: {total} of {} pairs right ({:.2} %), mean cosine {:.3} of one person, \
+         {:.3} of two",
+        pairs.len(),
+        100.0 * total as f32 / pairs.len().max(1) as f32,
+        mean(true),
+        mean(false),
+    );
 }
 
 fn overlap(face: &Detection, truth: &Truth) -> f32 {

@@ -29,7 +29,7 @@ use crate::people::head::{Head, eye_centre, mouth_line};
 use crate::people::maths::{Random, Rotation, Vec3, add, scale, sub};
 use crate::people::mesh::{Material, Mesh, Vertex};
 use crate::people::raster::{SAMPLES, Seen, Shadows, View};
-use crate::people::shade::{Place, shade, tint, to_screen};
+use crate::people::shade::{Curve, Place, shade, tint};
 use crate::people::traits::Person;
 
 /// The middle of a face on the neutral head, about which a shot turns it: millimetres.
@@ -326,6 +326,7 @@ fn truth(posed: &Posed<'_>) -> Truth {
 
 /// Lens and sensor: blur, noise, and numbers out of light.
 fn develop(light: &[Vec3], [width, height]: [usize; 2], shot: &Shot) -> Picture {
+    let curve = Curve::new();
     let blurred = blurred(light, [width, height], shot.blur_px);
     let mut random = Random::new(width as u64 * 31 + (shot.face_px * 64.0) as u64);
     let mut rgb = Vec::with_capacity(width * height * 3);
@@ -334,7 +335,7 @@ fn develop(light: &[Vec3], [width, height]: [usize; 2], shot: &Shot) -> Picture 
         for (channel, value) in value.into_iter().enumerate() {
             let part = ((bits >> (21 * channel)) & 0x1f_ffff) as u32;
             let bell = ((part & 0x7f) + ((part >> 7) & 0x7f) + (part >> 14)) as f32 / 127.0 - 1.5;
-            let level = to_screen(value) + 2.0 * shot.noise * bell;
+            let level = curve.level(value) + 2.0 * shot.noise * bell;
             rgb.push(level.round().clamp(0.0, 255.0) as u8);
         }
     }

@@ -72,8 +72,30 @@ pub fn shade(place: &Place, light: &Light, shadows: &Shadows) -> Vec3 {
     add(out, scale(warm, place.glint * (0.35 * light.strength + 0.35 * light.ambient)))
 }
 
-/// Light as a number of the picture, 0 to 255: bright light is compressed as cameras do.
-pub fn to_screen(light: f32) -> f32 {
+/// Steps of the table of a camera's curve, over light 0 to [`CURVE_END`]; finer where it is steep,
+/// since the table goes by the root of the light.
+const CURVE_STEPS: usize = 2048;
+const CURVE_END: f32 = 4.0;
+
+/// The curve of a camera, as a table: three powers a pixel would take a tenth of the time of a
+/// picture.
+pub struct Curve(Vec<f32>);
+
+impl Curve {
+    pub fn new() -> Self {
+        let light = |step: usize| (step as f32 / CURVE_STEPS as f32).powi(2) * CURVE_END;
+        Self((0..=CURVE_STEPS).map(|step| to_screen(light(step))).collect())
+    }
+
+    /// Light as a number of the picture, 0 to 255.
+    pub fn level(&self, light: f32) -> f32 {
+        let place = (light.clamp(0.0, CURVE_END) / CURVE_END).sqrt() * CURVE_STEPS as f32;
+        self.0[place.round() as usize]
+    }
+}
+
+/// Bright light is compressed as cameras do.
+fn to_screen(light: f32) -> f32 {
     let light = light.max(0.0);
     let held = if light > 0.7 { 0.7 + 0.3 * (1.0 - (-(light - 0.7) / 0.3).exp()) } else { light };
     255.0 * held.powf(1.0 / 2.2)
