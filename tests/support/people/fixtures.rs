@@ -15,8 +15,8 @@ const PORTRAIT_SIDE: usize = 256;
 const SCENE_SIDE: usize = 448;
 const SCENE_FACE_PX: f32 = 190.0;
 /// Who is in the scenes.
-const ACTOR: u64 = 2;
-const SECOND_ACTOR: u64 = 8;
+const ACTOR: u64 = 180;
+const SECOND_ACTOR: u64 = 509;
 
 /// One committed picture.
 #[derive(Clone, Debug)]
@@ -84,8 +84,8 @@ pub fn scenes() -> Vec<Fixture> {
         one("hand-over-eyes", Shot { hand: Some(Hand::OverEyes), ..plain }),
         one("turned", Shot { yaw_deg: 45.0, ..plain }),
         one("far", Shot { face_px: 70.0, ..plain }),
-        one("near", Shot { face_px: 0.80 * side, ..plain }),
-        one("at-the-border", Shot { centre: [0.5 * face_px / side + 0.018, 0.5], ..plain }),
+        one("near", Shot { face_px: 0.80 * side, centre: [0.5, 0.53], ..plain }),
+        one("at-the-border", Shot { centre: [0.5 * face_px / side + 0.009, 0.5], ..plain }),
         one("cut", Shot { centre: [0.35 * face_px / side, 0.5], ..plain }),
         Fixture {
             people: vec![(ACTOR, aside(0.28)), (SECOND_ACTOR, aside(0.73))],
