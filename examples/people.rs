@@ -216,11 +216,13 @@ fn pairs(options: &Options) -> String {
     let mut text = format!("{FOLDS}\t{kinds}\n");
     for pair in all_pairs(options) {
         let ((one, first), (two, second)) = (pair.first, pair.second);
-        text += &if pair.is_same() {
-            format!("{}\t{}\t{}\n", name(one), first + 1, second + 1)
+        let (first, second) = (first + 1, second + 1);
+        let line = if pair.is_same() {
+            format!("{}\t{first}\t{second}\n", name(one))
         } else {
-            format!("{}\t{}\t{}\t{}\n", name(one), first + 1, name(two), second + 1)
+            format!("{}\t{first}\t{}\t{second}\n", name(one), name(two))
         };
+        text.push_str(&line);
     }
     text
 }

@@ -33,7 +33,7 @@ fn ear(head: &Head<'_>, side: f32) -> Mesh {
         let at = [side * (wide - 3.0 + x + 13.0 * sin), 12.0 + y, z - 10.0];
         let dark = if out > 0.0 { 0.62 * bowl + 0.35 * groove } else { 0.0 };
         let red = times(skin.tone, [1.0, 0.84, 0.82]);
-        let mottle = 1.0 + 0.10 * noise(10.0 * u, 10.0 * v, skin.seed ^ 61);
+        let mottle = 1.0 + 0.10 * noise(10.0 * u, 10.0 * v, skin.seed ^ 0x3D);
         Vertex { gloss: 0.3, ..Vertex::new(at, scale(red, mottle * (1.0 - dark))) }
     })
     .facing_out()
@@ -60,7 +60,7 @@ fn neck(person: &Person) -> Mesh {
         let cords = 2.0 * hill(sin.abs() - 0.25 - 0.5 * (1.0 - v), 0.13);
         let x = person.skull.neck * flare * sin;
         let z = -31.0 + (person.skull.neck * 0.92 * flare + apple + cords) * cos;
-        let mottle = 1.0 + 0.12 * clouds(x * 0.08, y * 0.08, 3, skin.seed ^ 62);
+        let mottle = 1.0 + 0.12 * clouds(x * 0.08, y * 0.08, 3, skin.seed ^ 0x3E);
         let ring = 0.10 * hill(v - 0.55 - 0.03 * sin, 0.012) + 0.08 * hill(v - 0.7, 0.01);
         Vertex::new([x, y, z], scale(skin.tone, 0.93 * mottle * (1.0 - ring)))
     })

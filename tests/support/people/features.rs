@@ -159,14 +159,14 @@ fn eyeball(person: &Person, shot: &Shot, side: f32, [x, y]: [f32; 2]) -> Paint {
     let [gaze_x, gaze_y] = shot.gaze;
     let (dx, dy) = (x - ex, y - ey + 0.4);
     let white = times(light_of(226.0, 218.0, 212.0), [1.0, 0.985, 0.96]);
-    let veins = 0.05 * noise(dx * 0.5, dy * 0.9, person.skin.seed ^ 21);
+    let veins = 0.05 * noise(dx * 0.5, dy * 0.9, person.skin.seed ^ 0x15);
     let far = (dx / eyes.half_width).abs();
     let mut colour = scale(white, 0.66 - 0.2 * far + veins);
     let (ix, iy) = (dx - 5.0 * gaze_x, dy - 4.0 * gaze_y);
     let radius = ix.hypot(iy);
     let rim = eyes.iris_radius;
     let angle = iy.atan2(ix);
-    let rays = 0.22 * noise(angle * 6.0, radius * 0.7, person.skin.seed ^ 22);
+    let rays = 0.22 * noise(angle * 6.0, radius * 0.7, person.skin.seed ^ 0x16);
     let mut iris = scale(
         eyes.iris,
         1.05 + rays + 0.5 * step(0.2, 1.0, iy / rim) + 0.25 * hill(radius - 3.2, 1.0),
@@ -200,7 +200,7 @@ fn lips(person: &Person, shot: &Shot, [x, y]: [f32; 2], paint: &mut Paint) {
     let on_upper = step(-upper - soft, -upper + soft, line) * step(soft, -soft, line);
     let on_lower = step(lower + soft, lower - soft, line) * step(-soft, soft, line);
     let inside = step(1.03, 0.97, out);
-    let chaps = 1.0 + 0.10 * noise(x * 1.1, line * 0.3, person.skin.seed ^ 41);
+    let chaps = 1.0 + 0.10 * noise(x * 1.1, line * 0.3, person.skin.seed ^ 0x29);
     let lip = scale(mouth.colour, chaps);
     paint.colour = mix3(paint.colour, scale(lip, 0.86), 0.95 * on_upper * inside);
     paint.colour = mix3(paint.colour, lip, 0.95 * on_lower * inside);

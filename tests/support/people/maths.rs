@@ -148,12 +148,11 @@ fn lattice(x: i32, y: i32, seed: u32) -> f32 {
 /// Smooth noise, -1 to 1, with bumps about 1 wide.
 pub fn noise(x: f32, y: f32, seed: u32) -> f32 {
     let (left, top) = (x.floor(), y.floor());
-    let (u, v) = (x - left, y - top);
-    let (u, v) = (u * u * (3.0 - 2.0 * u), v * v * (3.0 - 2.0 * v));
-    let (i, j) = (left as i32, top as i32);
-    let upper = mix(lattice(i, j, seed), lattice(i + 1, j, seed), u);
-    let lower = mix(lattice(i, j + 1, seed), lattice(i + 1, j + 1, seed), u);
-    mix(upper, lower, v)
+    let smooth = |share: f32| share * share * (3.0 - 2.0 * share);
+    let (along, down) = (smooth(x - left), smooth(y - top));
+    let (column, row) = (left as i32, top as i32);
+    let across = |row: i32| mix(lattice(column, row, seed), lattice(column + 1, row, seed), along);
+    mix(across(row), across(row + 1), down)
 }
 
 /// Noise of several sizes, each half as wide and half as strong as the one before.

@@ -151,7 +151,7 @@ pub fn held_up(
             let is_picture = outside[0].max(outside[1]) <= 0.0;
             let pixel = if is_picture {
                 let share = |value: f32, half: f32, count: usize| {
-                    ((value / half + 1.0) / 2.0 * count as f32).clamp(0.0, count as f32 - 1.0)
+                    (f32::midpoint(value / half, 1.0) * count as f32).clamp(0.0, count as f32 - 1.0)
                 };
                 sample(held, share(x, half[0], held.width), share(y, half[1], held.height))
             } else {

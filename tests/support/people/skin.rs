@@ -117,7 +117,7 @@ fn areas(person: &Person, x: f32, y: f32) -> [f32; 3] {
         return [0.0; 3];
     }
     let ax = x.abs();
-    let ragged = 1.5 * noise(x * 0.3, y * 0.3, person.skin.seed ^ 11);
+    let ragged = 1.5 * noise(x * 0.3, y * 0.3, person.skin.seed ^ 0xB);
     let over = mouth.y - mouth.upper * step(mouth.half_width + 4.0, 4.0, ax);
     let wide = mouth.half_width + 5.0;
     let lip = step(nose.base_y, nose.base_y + 4.0, y + ragged)
@@ -141,13 +141,13 @@ fn stubble(person: &Person, tone: Vec3, x: f32, y: f32) -> Vec3 {
         return tone;
     }
     let [lip, chin, cheeks] = areas(person, x, y);
-    let dots = 0.75 + 0.35 * noise(x * 1.3, y * 1.3, person.skin.seed ^ 12);
+    let dots = 0.75 + 0.35 * noise(x * 1.3, y * 1.3, person.skin.seed ^ 0xC);
     let shadow = beard.shadow * lip.max(chin).max(0.8 * cheeks) * dots;
     let tone = mix3(tone, times(tone, [0.46, 0.49, 0.56]), shadow.clamp(0.0, 1.0));
     let full = growth(person, x, y);
     let strands = 0.75
-        + 0.5 * noise(x * 0.8, y * 0.3, person.skin.seed ^ 13)
-        + 0.35 * noise(x * 1.7, y * 0.7, person.skin.seed ^ 14);
+        + 0.5 * noise(x * 0.8, y * 0.3, person.skin.seed ^ 0xD)
+        + 0.35 * noise(x * 1.7, y * 0.7, person.skin.seed ^ 0xE);
     let hair = scale(beard.colour, strands.max(0.2));
     mix3(tone, hair, step(0.08, 0.6, full * (0.75 + 0.25 * dots)))
 }
