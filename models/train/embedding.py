@@ -31,7 +31,9 @@ CHANNELS = 512
 # ---------------------------------------------------------------------------------------- samples
 
 def prepare(a):
-    """Every face that may be trained on, on a canvas with room around it; fold 5 of LFW stays out."""
+    """Every face that may be trained on, on a canvas with room around it; fold 5 of LFW stays out.
+
+    The canvas is aligned by one look of YuNet, as a device does it; `points` are the mean of many (common.consensus)."""
     os.makedirs(a.work, exist_ok=True)
     yunet, held = common.YuNet(a.models), common.fold5(a.faces)
     crops, points, groups, scenes = [], [], [], []
@@ -52,7 +54,7 @@ def prepare(a):
                 continue
             m = common.similarity(five, ON_CANVAS)
             crops.append(cv2.warpAffine(im, m, (CANVAS, CANVAS), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
-            points.append(five @ m[:, :2].T + m[:, 2])
+            points.append(common.consensus(yunet, im, five, size) @ m[:, :2].T + m[:, 2])
             groups.append(os.path.dirname(path) if kind == 'lfw' else path)
         if len(scenes) < (1000 if kind == 'lfw' else 1500):
             small = 256 / min(im.shape[:2]) < 1
