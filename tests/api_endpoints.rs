@@ -928,9 +928,9 @@ fn without_models_everything_else_works() {
 
 #[test]
 fn a_failing_network_is_an_internal_error() {
-    for name in [scripted::DETECTOR, scripted::EMBEDDING] {
+    for name in [scripted::DETECTOR, scripted::LANDMARK_NETWORK, scripted::EMBEDDING] {
         let loader = ScriptedLoader::failing(name);
-        let bench = Bench::with(&scripted::pack(), &loader, MetricsAccess::Key);
+        let bench = Bench::with(&scripted::pack_with_landmarks(), &loader, MetricsAccess::Key);
         let body = json!({"face_base_64": face(1), "ref_face_base_64": face(1)});
         let answer = bench.call("POST /compare", &body);
         refused(&answer, 500, "ERR_INTERNAL_ERROR");

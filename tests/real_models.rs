@@ -18,6 +18,7 @@ use facelatch::face::image::Image;
 use facelatch::face::liveness::Cue;
 use facelatch::face::liveness::ImageRules;
 use facelatch::face::liveness::LivenessReason;
+use facelatch::inference::Pack;
 use facelatch::inference::manifest::Manifest;
 use facelatch::picture;
 use facelatch::recognition::Recognizer;
@@ -122,6 +123,49 @@ fn one_person_is_more_alike_than_two() {
     let neighbours = pairs.iter().zip(&pairs[1..]);
     let other: f32 = neighbours.map(|([one, _], [_, two])| one.cosine(two)).sum::<f32>() / 19.0;
     assert!(same > 0.55 && other < 0.15, "same {same}, other {other}");
+}
+
+/// Mean distance of the main faces' five points from the reference's, in its distances between the
+/// eyes.
+fn point_error(
+    recognizer: &mut Recognizer,
+    reference: &mut Recognizer,
+    pictures: &[[PathBuf; 2]],
+) -> f32 {
+    let mut errors = Vec::new();
+    for path in pictures.iter().flatten() {
+        let image = read(path);
+        let [found, expected] = [&mut *recognizer, &mut *reference]
+            .map(|recognizer| recognizer.detect(&image).unwrap().first().copied());
+        let (Some(found), Some(expected)) = (found, expected) else { continue };
+        // Another main face than the reference's says nothing about points.
+        if found.bounds.iou(expected.bounds) > 0.5 {
+            let eyes = expected.landmarks[0].distance(expected.landmarks[1]);
+            let points = found.landmarks.iter().zip(expected.landmarks);
+            errors.extend(points.map(|(found, expected)| found.distance(expected) / eyes));
+        }
+    }
+    assert!(errors.len() > pictures.len() * 8, "most faces are compared: {}", errors.len() / 5);
+    errors.iter().sum::<f32>() / errors.len() as f32
+}
+
+#[test]
+fn the_second_stage_of_the_embedded_pack_brings_its_points_near_the_standard_detectors() {
+    let test =
+        "the_second_stage_of_the_embedded_pack_brings_its_points_near_the_standard_detectors";
+    let Some((loader, models)) = standard(test) else { return };
+    let Some(people) = needed(test, "../shared/faces/lfw/people") else { return };
+    let load = |pack: &Pack| Recognizer::load(pack, &loader, 1).unwrap();
+    let manifest = Manifest::embedded();
+    let mut reference = load(&manifest.pack("standard", None, &models).unwrap());
+    let builtin = manifest.pack("builtin", None, &models).unwrap();
+    let mut coarse = load(&Pack { landmarks: None, ..builtin.clone() });
+    let mut fine = load(&builtin);
+    let pictures = pairs_of_pictures(&people, 20);
+    let coarse = point_error(&mut coarse, &mut reference, &pictures);
+    let fine = point_error(&mut fine, &mut reference, &pictures);
+    // One look of the reference is itself off by some 6 %, which no second stage can undo.
+    assert!(fine < 0.08 && fine < 0.8 * coarse, "{coarse} without it, {fine} with it");
 }
 
 /// A picture of noise that repeats from run to run.

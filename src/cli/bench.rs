@@ -196,7 +196,11 @@ fn stages(
         ("decode", timed(|| picture::decode(frame).map(drop).map_err(Into::into))?),
         ("detect", timed(|| recognizer.detect(&image).map(drop).map_err(Into::into))?),
     ];
-    if !pack.pad.is_empty() {
+    if pack.landmarks.is_some() {
+        let row = timed(|| recognizer.refine(&image, &mut [face]).map_err(Into::into))?;
+        rows.push(("landmarks of one face", row));
+    }
+    if info(pack).has_liveness {
         let row = timed(|| {
             recognizer.liveness(&image, &faces);
             Ok(())

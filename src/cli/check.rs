@@ -7,7 +7,9 @@ use crate::cli::output::line;
 use crate::config::door::{DoorBackend, DoorConfig, LockType};
 use crate::config::raw::DEFAULT_FILE;
 use crate::config::{CameraSource, Config, MetricsAccess};
+use crate::daemon::door::fitness;
 use crate::door::strike::Relock;
+use crate::inference::manifest::Manifest;
 
 /// Prints the meaning; the configuration has been validated by loading it.
 #[allow(clippy::unnecessary_wraps, reason = "every command has this signature")]
@@ -17,7 +19,7 @@ pub fn run(file: Option<&Path>, config: &Config) -> anyhow::Result<ExitCode> {
     for text in meaning(config) {
         line(format!("  {text}"));
     }
-    for text in warnings(config) {
+    for text in warnings(config).into_iter().chain(models(config)) {
         line(format!("  warning: {text}"));
     }
     Ok(ExitCode::SUCCESS)
@@ -113,6 +115,18 @@ fn door(door: &DoorConfig) -> Vec<String> {
             door.face_px_min
         ),
     ]
+}
+
+/// What has to be known of the pack that runs, by what lies in the models folder; whether its files
+/// are right is `facelatch doctor`'s question, and so is a folder that cannot be looked into.
+fn models(config: &Config) -> Vec<String> {
+    let (manifest, models) = (Manifest::embedded(), &config.models);
+    let active = manifest.active(&models.pack, models.embedding.as_deref(), &models.dir);
+    let Ok((name, pack)) = active.and_then(|name| Ok((name, manifest.pack_entry(name)?))) else {
+        return Vec::new();
+    };
+    let refusal = fitness::refusal_of(config, name, !pack.not_for_door);
+    pack.notice.iter().cloned().chain(refusal).collect()
 }
 
 /// What is allowed and may still surprise.

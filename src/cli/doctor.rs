@@ -29,8 +29,11 @@ use crate::clock::{Clock, SystemClock, UtcTime};
 use crate::config::door::{DoorBackend, DoorConfig};
 use crate::config::{CameraConfig, Config, MqttConfig};
 use crate::daemon::assembly;
+use crate::daemon::door::fitness;
 use crate::door::BoardError;
 use crate::door::select as boards;
+use crate::recognition::RecognitionInfo;
+use crate::recognition::info;
 use crate::shutdown;
 
 /// How long a broker or camera may take to answer.
@@ -101,9 +104,11 @@ impl Check {
 pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let mut checks = vec![runtime(config), models(config)];
     let pack = assembly::pack(&config.models).ok();
-    checks.extend(
-        pack.as_ref().map(|pack| liveness(&pack.name, pack.pad.len(), config.liveness.required)),
-    );
+    checks.extend(pack.as_ref().map(|pack| {
+        let detectors = if info(pack).has_liveness { pack.pad.len() } else { 0 };
+        liveness(&pack.name, detectors, config.liveness.required)
+    }));
+    checks.extend(pack.as_ref().and_then(|pack| faces(config, &info(pack))));
     checks.push(permissions(&config.store.dir));
     let (store, daemon_runs, people) = store::store(config);
     checks.push(store);
@@ -194,6 +199,16 @@ fn liveness(pack: &str, detectors: usize, required: bool) -> Check {
             format!("checked by {detectors} attack detector{plural}, and not required"),
         ),
     }
+}
+
+/// Whether the models may open the door; nothing where they may.
+fn faces(config: &Config, models: &RecognitionInfo) -> Option<Check> {
+    fitness::refusal(config, models)?;
+    let pack = &models.pack;
+    let detail = format!("the pack `{pack}` is not for a door: faces open nothing");
+    let remedy = "facelatch models install --pack standard; or \
+                  models.allow_builtin_pack_on_door = true where that is acceptable";
+    Some(Check::failed("faces", detail, remedy))
 }
 
 /// The directory of the store belongs to this user and to nobody else.
@@ -317,6 +332,7 @@ fn clock(now: UtcTime, synchronised: bool) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inference::manifest::Manifest;
 
     #[test]
     fn a_clock_that_was_never_set_fails() {
@@ -341,6 +357,25 @@ mod tests {
             assert_eq!((check.state, check.remedy.as_str()), (State::Ok, ""));
             assert!(check.detail.contains(words), "{}", check.detail);
         }
+    }
+
+    #[test]
+    fn models_that_are_not_for_a_door_fail_where_there_is_one() {
+        let config = |text: &str| {
+            let raw = crate::config::raw::read("", text, std::iter::empty()).unwrap();
+            crate::config::check::config("", raw).unwrap()
+        };
+        let builtin = Manifest::embedded().pack("builtin", None, Path::new("/nowhere")).unwrap();
+        let builtin = info(&builtin);
+        let wired = "[door]\nbackend = \"auto\"\n";
+        let check = faces(&config(wired), &builtin).unwrap();
+        assert_eq!(check.state, State::Failed);
+        assert!(check.detail.contains("faces open nothing"), "{}", check.detail);
+        assert!(check.remedy.contains("allow_builtin_pack_on_door"), "{}", check.remedy);
+        assert!(faces(&config(""), &builtin).is_none());
+        let allowed = format!("{wired}[models]\nallow_builtin_pack_on_door = true\n");
+        assert!(faces(&config(&allowed), &builtin).is_none());
+        assert!(faces(&config(wired), &info(&crate::recognition::scripted::pack())).is_none());
     }
 
     #[test]

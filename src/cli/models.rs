@@ -204,6 +204,7 @@ fn inventory(manifest: &Manifest, config: &ModelsConfig) -> Value {
         json!({
             "name": name, "summary": pack.summary, "licence": pack.licence,
             "must_accept": pack.must_accept, "embeddings": pack.embeddings,
+            "liveness": pack.has_liveness(), "for_door": !pack.not_for_door,
             "files": files.collect::<Vec<_>>(),
         })
     });
@@ -230,6 +231,7 @@ fn print_list(manifest: &Manifest, config: &ModelsConfig) -> anyhow::Result<Exit
     }
     for (name, pack) in manifest.packs() {
         writeln!(out, "\n{name}: {}\n  licence: {}", pack.summary, pack.licence)?;
+        writeln!(out, "  liveness check: {}", if pack.has_liveness() { "yes" } else { "no" })?;
         for (model, entry) in manifest.models_of(name)? {
             let state = state(name, entry, config);
             let state = state.as_ref().map_or("WRONG", State::word);
@@ -375,6 +377,7 @@ mod tests {
             threads: 1,
             workers: 1,
             queue_max: 1,
+            allow_builtin_pack_on_door: false,
         }
     }
 
@@ -476,6 +479,12 @@ mod tests {
             let pack = packs.iter().find(|own| own["name"] == pack).unwrap();
             pack["files"][0]["state"].as_str().unwrap().to_string()
         };
+        for pack in packs {
+            let name = pack["name"].as_str().unwrap();
+            let entry = manifest.pack_entry(name).unwrap();
+            assert_eq!(pack["liveness"], entry.has_liveness(), "{name}");
+            assert_eq!(pack["for_door"], name != "builtin", "{name}");
+        }
         assert_eq!(state("builtin"), "embedded");
         assert_eq!(state("standard"), "missing");
     }

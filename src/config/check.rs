@@ -151,6 +151,7 @@ impl Checker<'_> {
             threads: self.within("models.threads", raw.threads, 1..=16)?,
             workers,
             queue_max: self.within("models.queue_max", raw.queue_max, 1..=1024)?,
+            allow_builtin_pack_on_door: raw.allow_builtin_pack_on_door,
         })
     }
 

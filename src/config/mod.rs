@@ -111,6 +111,8 @@ pub struct ModelsConfig {
     pub workers: usize,
     /// Requests that may wait for a worker.
     pub queue_max: usize,
+    /// Whether faces open a real door even when the pack that runs is not for one.
+    pub allow_builtin_pack_on_door: bool,
 }
 
 /// One `[[camera]]`

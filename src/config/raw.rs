@@ -160,6 +160,8 @@ pub struct RawModels {
     pub workers: usize,
     /// Requests that may wait for a worker, 1 to 1024; default 16.
     pub queue_max: usize,
+    /// Default `false`.
+    pub allow_builtin_pack_on_door: bool,
 }
 
 /// One `[[camera]]`
@@ -269,6 +271,7 @@ impl Default for RawModels {
             threads: 1,
             workers: 0,
             queue_max: 16,
+            allow_builtin_pack_on_door: false,
         }
     }
 }

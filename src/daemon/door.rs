@@ -9,6 +9,7 @@
 //!
 //! [`Desk::notice`] only queues; the keeper calls it on a thread that its own does not wait for.
 
+pub mod fitness;
 pub mod lights;
 pub mod sink;
 pub mod wires;
@@ -88,6 +89,8 @@ pub struct DeskParts {
     pub clock: Arc<dyn Clock>,
     /// Identifies this run of the daemon in events.
     pub boot: Arc<str>,
+    /// Why faces open nothing, and what to do; `None`: they may.
+    pub refusal: Option<String>,
 }
 
 /// Writes the events of a door; shared by the keeper's thread and the frame loops.
@@ -112,6 +115,9 @@ pub fn start(
     store: &dyn Store,
     stop: StopSignal,
 ) -> std::io::Result<(Arc<Door>, JoinHandle<()>)> {
+    if let Some(problem) = &parts.refusal {
+        warn!(problem, "faces_open_nothing");
+    }
     let config = parts.config.clone();
     let board = ReopeningBoard::new(Box::new(move || wires::open(&config)), opened);
     start_on(Box::new(board), parts, store, stop)
@@ -327,7 +333,7 @@ impl Door {
             Some(status) if status.fault => {
                 Some(format!("the wires of the door `{name}` fail: see `facelatch doctor`"))
             }
-            Some(_) => None,
+            Some(_) => self.desk.parts.refusal.clone(),
         }
     }
 
@@ -376,8 +382,9 @@ impl DoorGate for Door {
             utc: clock.utc(),
             clock: clock.quality(),
         };
+        let unfit = desk.parts.refusal.as_ref().map(|_| fitness::NOT_FOR_DOOR);
         // Nothing opens that nobody would learn of.
-        let fault = facts.fault.or((!desk.parts.journal.has_room()).then_some("events"));
+        let fault = facts.fault.or(unfit).or((!desk.parts.journal.has_room()).then_some("events"));
         let decision = grant::decide(&Facts { fault, ..facts }, &rules);
         let draft = Event { conditions: decision.conditions, schedule, ..desk.at_door(draft) };
         if let Some(reason) = decision.denied {

@@ -38,6 +38,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::door::DoorBackend;
 use crate::config::{CameraConfig, Config};
 use crate::daemon::assembly::{Assembly, Surroundings, assemble, machine_id};
+use crate::daemon::door::fitness;
 use crate::daemon::door::sink::LateSink;
 use crate::daemon::door::wires::{self, Wires};
 use crate::daemon::door::{DeskParts, Door};
@@ -250,6 +251,7 @@ fn start_watching(
             metrics,
             clock: Arc::clone(&clock),
             boot: Arc::clone(&boot),
+            refusal: pool(assembly).and_then(|pool| fitness::refusal(config, pool.info())),
         };
         let (house, thread) = door::start(opened, parts, &*assembly.store, stop.clone())
             .context("the door's thread cannot start")?;

@@ -12,6 +12,7 @@ pub mod detection;
 pub mod eyes;
 pub mod geometry;
 pub mod image;
+pub mod landmarks;
 pub mod liveness;
 pub mod mesh;
 pub mod planes;

@@ -25,6 +25,9 @@ pub struct PackEntry {
     pub notice: Option<String>,
     /// Terms that have to be accepted before the pack is installed.
     pub must_accept: Option<String>,
+    /// Whether faces that it recognises must not open a real door unless that is allowed.
+    #[serde(default)]
+    pub not_for_door: bool,
     /// Model that finds faces.
     pub detector: String,
     /// Models that tell people apart; the first is the default.
@@ -37,15 +40,23 @@ pub struct PackEntry {
     pub face_state: Option<String>,
     /// Models that decide where eyes and pose are in doubt.
     pub mesh: Option<MeshModels>,
+    /// Model that moves the detector's five points to where they belong.
+    pub landmarks: Option<String>,
 }
 
 impl PackEntry {
+    /// Whether the pack has what a liveness check needs: a network that finds attacks, and the one
+    /// that tells closed eyes and covered faces.
+    pub fn has_liveness(&self) -> bool {
+        !self.pad.is_empty() && self.face_state.is_some()
+    }
+
     /// The names of all models of the pack.
     pub fn models(&self) -> impl Iterator<Item = &str> {
         let detector = std::iter::once(&self.detector);
         let mesh = self.mesh.iter().flat_map(|mesh| [&mesh.points, &mesh.blendshapes]);
         let names = detector.chain(&self.embeddings).chain(&self.pad);
-        names.chain(&self.face_state).chain(mesh).map(String::as_str)
+        names.chain(&self.face_state).chain(mesh).chain(&self.landmarks).map(String::as_str)
     }
 }
 
@@ -95,6 +106,8 @@ pub struct ModelEntry {
     pub pad: Option<PadEntry>,
     /// Present when the model can tell a pack closed eyes and covered faces.
     pub face_state: Option<FaceStateEntry>,
+    /// Present when the model can move the five points of a pack's detector.
+    pub landmarks: Option<LandmarksEntry>,
 }
 
 /// Origin of a model file.
@@ -193,6 +206,16 @@ pub struct FaceStateEntry {
     pub covered_min: f32,
 }
 
+/// What a landmark network needs beyond its file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LandmarksEntry {
+    /// Side of the square input in pixels.
+    pub side: u32,
+    /// Where the detector's five points go, in pixels; its eyes must lie apart.
+    pub template: [[f32; 2]; 5],
+}
+
 /// The whole page.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -209,6 +232,14 @@ impl InputEntry {
     /// How pixels become this tensor; `None` when it does not hold pixels.
     pub fn normalisation(&self) -> Option<Normalisation> {
         Some(Normalisation { order: self.order?, mean: self.mean?, std: self.std? })
+    }
+
+    /// Side in pixels of an input that is one square picture in three planes.
+    pub fn square_side(&self) -> Option<u32> {
+        match *self.shape.as_slice() {
+            [1, 3, height, width] if height == width => width.try_into().ok(),
+            _ => None,
+        }
     }
 }
 
@@ -253,27 +284,44 @@ impl ModelEntry {
         {
             return Err("mean and std must be finite, std never 0".into());
         }
-        if let Some(detector) = &self.detector
-            && !(0.0..=1.0).contains(&detector.confidence_min)
-        {
+        self.check_parts()
+    }
+
+    /// Why what the model can be in a pack cannot be meant, if so.
+    fn check_parts(&self) -> Result<(), String> {
+        let is_width = |side: u32| self.input.shape.last() == Some(&(side as usize));
+        let is_share = |limit: f32| (0.0..=1.0).contains(&limit);
+        if self.detector.as_ref().is_some_and(|detector| !is_share(detector.confidence_min)) {
             return Err("confidence_min is not within 0..=1".into());
         }
         if let Some(embedding) = &self.embedding
-            && (embedding.dimension == 0 || input.shape.last() != Some(&(embedding.side as usize)))
+            && (embedding.dimension == 0 || !is_width(embedding.side))
         {
             return Err("dimension is 0, or side is not the width of the input".into());
         }
-        if let Some(state) = &self.face_state {
-            let side_fits = input.shape.last() == Some(&(state.side as usize));
-            let limits = [state.eyes_closed_min, state.covered_min];
-            if !side_fits || !limits.iter().all(|limit| (0.0..=1.0).contains(limit)) {
-                return Err(
-                    "side is not the width of the input, or a limit not within 0..=1".into()
-                );
+        if let Some(state) = &self.face_state
+            && !(is_width(state.side)
+                && is_share(state.eyes_closed_min)
+                && is_share(state.covered_min))
+        {
+            return Err("side is not the width of the input, or a limit not within 0..=1".into());
+        }
+        if let Some(landmarks) = &self.landmarks {
+            let [left, right, ..] = landmarks.template;
+            let apart = (right[0] - left[0]).hypot(right[1] - left[1]);
+            if !is_width(landmarks.side) || !(apart > 0.0 && apart.is_finite()) {
+                let reason = "side is not the width of the input, or the eyes of the template are \
+                              not apart";
+                return Err(reason.into());
             }
         }
-        if self.pad.as_ref().is_some_and(|pad| !(pad.crop_scale >= 1.0 && pad.crop_scale < 10.0)) {
+        if let Some(pad) = &self.pad
+            && !(pad.crop_scale >= 1.0 && pad.crop_scale < 10.0)
+        {
             return Err("crop_scale is not within 1..10".into());
+        }
+        if self.pad.is_some() && self.input.square_side().is_none() {
+            return Err("the input of an attack detector is not [1, 3, side, side]".into());
         }
         Ok(())
     }

@@ -19,7 +19,8 @@ use thiserror::Error;
 
 use crate::inference::entries::{AlternateEntry, ManifestText, MeshModels, ModelEntry, PackEntry};
 use crate::inference::{
-    DetectorSpec, EmbeddingSpec, FaceStateSpec, MeshSpec, ModelFile, Pack, PadSpec,
+    DetectorSpec, EmbeddingSpec, FaceStateSpec, LandmarksSpec, MeshSpec, ModelFile, Normalisation,
+    Pack, PadSpec,
 };
 
 /// The pack inside the binary.
@@ -31,7 +32,7 @@ pub const STANDARD: &str = "standard";
 const TEXT: &str = include_str!("../../models/manifest.toml");
 
 /// The project's own files, by their path in the manifest.
-const EMBEDDED: [(&str, &[u8]); 3] = [
+const EMBEDDED: [(&str, &[u8]); 4] = [
     (
         "builtin/builtin_detector_int8.onnx",
         include_bytes!("../../models/builtin/builtin_detector_int8.onnx"),
@@ -39,6 +40,10 @@ const EMBEDDED: [(&str, &[u8]); 3] = [
     (
         "builtin/builtin_embedding_int8.onnx",
         include_bytes!("../../models/builtin/builtin_embedding_int8.onnx"),
+    ),
+    (
+        "builtin/builtin_landmarks.onnx",
+        include_bytes!("../../models/builtin/builtin_landmarks.onnx"),
     ),
     ("builtin/face_state.onnx", include_bytes!("../../models/builtin/face_state.onnx")),
 ];
@@ -167,23 +172,29 @@ impl Manifest {
         Ok(names.filter_map(|name| Some((name, self.models.get(name)?))).collect())
     }
 
-    /// The pack that the daemon runs: the configured one when it is installed; `builtin`, with its
-    /// notice, when nobody chose anything (`standard`, default embedding) and nothing of it is
-    /// installed. A pack that was chosen on purpose, is installed in part, or holds a changed file
-    /// is refused: the templates of the gallery belong to one embedding model, so another one must
-    /// never take its place unasked.
+    /// Name of the pack that the daemon runs: the configured one when it is installed; `builtin`, with
+    /// its notice, when nobody chose anything (`standard`, default embedding) and nothing of it is
+    /// installed. No file is read.
+    pub fn active<'a>(
+        &self,
+        name: &'a str,
+        embedding: Option<&str>,
+        dir: &Path,
+    ) -> Result<&'a str, ManifestError> {
+        let nobody_chose = name == STANDARD && embedding.is_none();
+        Ok(if nobody_chose && !self.is_there_in_part(name, dir)? { BUILTIN } else { name })
+    }
+
+    /// The pack that the daemon runs, by [`Manifest::active`], read and checked. A pack that was
+    /// chosen on purpose, is installed in part, or holds a changed file is refused: the templates of
+    /// the gallery belong to one embedding model, so another one must never take its place unasked.
     pub fn choose(
         &self,
         name: &str,
         embedding: Option<&str>,
         dir: &Path,
     ) -> Result<Pack, ManifestError> {
-        match self.pack(name, embedding, dir) {
-            Err(ManifestError::NotInstalled { .. }) if name == STANDARD && embedding.is_none() => {
-                self.pack(BUILTIN, None, dir)
-            }
-            other => other,
-        }
+        self.pack(self.active(name, embedding, dir)?, embedding, dir)
     }
 
     /// Reads and checks the files of a pack that recognition needs, with the named embedding model
@@ -203,15 +214,18 @@ impl Manifest {
         let pad = entry.pad.iter().map(|model| self.pad(name, model, dir));
         let face_state = entry.face_state.as_ref().map(|model| self.face_state(name, model, dir));
         let mesh = entry.mesh.as_ref().map(|models| self.mesh(name, models, dir));
+        let landmarks = entry.landmarks.as_ref().map(|model| self.landmarks(name, model, dir));
         Ok(Pack {
             name: name.to_string(),
             notice: entry.notice.clone(),
+            is_for_door: !entry.not_for_door,
             detector: self.detector(name, &entry.detector, dir)?,
             embedding: self.embedding(name, embedding, dir)?,
             pad: pad.collect::<Result<_, _>>()?,
             pad_score_min: entry.pad_score_min,
             face_state: face_state.transpose()?,
             mesh: mesh.transpose()?,
+            landmarks: landmarks.transpose()?,
         })
     }
 
@@ -274,11 +288,9 @@ impl Manifest {
     ) -> Result<EmbeddingSpec, ManifestError> {
         let entry = self.known_model(model)?;
         let part = part(model, "embedding", entry.embedding.as_ref())?;
-        let normalisation = entry.input.normalisation();
         Ok(EmbeddingSpec {
             file: self.file(pack, model, dir)?,
-            normalisation: normalisation
-                .ok_or_else(|| invalid(format!("model `{model}` has no order, mean and std")))?,
+            normalisation: normalisation(model, entry).map_err(invalid)?,
             side: part.side,
             template: part.template,
             output: entry.outputs[0].clone(),
@@ -289,8 +301,15 @@ impl Manifest {
     }
 
     fn pad(&self, pack: &str, model: &str, dir: &Path) -> Result<PadSpec, ManifestError> {
-        let part = part(model, "pad", self.known_model(model)?.pad.as_ref())?;
-        Ok(PadSpec { file: self.file(pack, model, dir)?, crop_scale: part.crop_scale })
+        let entry = self.known_model(model)?;
+        let part = part(model, "pad", entry.pad.as_ref())?;
+        let side = entry.input.square_side();
+        Ok(PadSpec {
+            file: self.file(pack, model, dir)?,
+            normalisation: normalisation(model, entry).map_err(invalid)?,
+            side: side.ok_or_else(|| invalid(format!("model `{model}` has no square input")))?,
+            crop_scale: part.crop_scale,
+        })
     }
 
     fn face_state(
@@ -301,11 +320,9 @@ impl Manifest {
     ) -> Result<FaceStateSpec, ManifestError> {
         let entry = self.known_model(model)?;
         let part = part(model, "face_state", entry.face_state.as_ref())?;
-        let normalisation = entry.input.normalisation();
         Ok(FaceStateSpec {
             file: self.file(pack, model, dir)?,
-            normalisation: normalisation
-                .ok_or_else(|| invalid(format!("model `{model}` has no order, mean and std")))?,
+            normalisation: normalisation(model, entry).map_err(invalid)?,
             side: part.side,
             template: part.template,
             eyes_closed_min: part.eyes_closed_min,
@@ -317,6 +334,22 @@ impl Manifest {
         Ok(MeshSpec {
             file: self.file(pack, &models.points, dir)?,
             blendshapes: self.file(pack, &models.blendshapes, dir)?,
+        })
+    }
+
+    fn landmarks(
+        &self,
+        pack: &str,
+        model: &str,
+        dir: &Path,
+    ) -> Result<LandmarksSpec, ManifestError> {
+        let entry = self.known_model(model)?;
+        let part = part(model, "landmarks", entry.landmarks.as_ref())?;
+        Ok(LandmarksSpec {
+            file: self.file(pack, model, dir)?,
+            normalisation: normalisation(model, entry).map_err(invalid)?,
+            side: part.side,
+            template: part.template,
         })
     }
 
@@ -339,13 +372,16 @@ impl Manifest {
             lacking.map_or(Ok(()), |name| Err(format!("model `{name}` has no section `{what}`")))
         };
         has(std::slice::from_ref(&pack.detector), |m| m.detector.is_some(), "detector")?;
-        has(
-            &pack.embeddings,
-            |m| m.embedding.is_some() && m.input.normalisation().is_some(),
-            "embedding",
-        )?;
+        has(&pack.embeddings, |m| m.embedding.is_some(), "embedding")?;
         has(pack.face_state.as_slice(), |m| m.face_state.is_some(), "face_state")?;
-        has(&pack.pad, |m| m.pad.is_some(), "pad")
+        has(pack.landmarks.as_slice(), |m| m.landmarks.is_some(), "landmarks")?;
+        has(&pack.pad, |m| m.pad.is_some(), "pad")?;
+        // The mesh's input has its channels last, and expressions are read off no picture.
+        let pictures = pack.embeddings.iter().chain(&pack.face_state).chain(&pack.landmarks);
+        for name in pictures.chain(&pack.pad) {
+            normalisation(name, &self.models[name])?;
+        }
+        Ok(())
     }
 }
 
@@ -397,6 +433,11 @@ pub fn read_checked<'a>(
         return Ok(CheckedFile { bytes, alternate });
     }
     Err(mismatch(pack, path, entry, found))
+}
+
+fn normalisation(model: &str, entry: &ModelEntry) -> Result<Normalisation, String> {
+    let given = entry.input.normalisation();
+    given.ok_or_else(|| format!("model `{model}` has no order, mean and std"))
 }
 
 fn part<'a, T>(model: &str, what: &str, part: Option<&'a T>) -> Result<&'a T, ManifestError> {
@@ -638,8 +679,10 @@ mod tests {
 
     #[test]
     fn builtin_needs_no_folder_and_says_what_it_is() {
-        let pack = Manifest::embedded().pack(BUILTIN, None, Path::new("/nowhere")).unwrap();
-        assert!(pack.pad.is_empty());
+        let manifest = Manifest::embedded();
+        let pack = manifest.pack(BUILTIN, None, Path::new("/nowhere")).unwrap();
+        assert!(manifest.models_of(BUILTIN).unwrap().iter().all(|(_, model)| is_embedded(model)));
+        assert!(!pack.is_for_door);
         assert_eq!(pack.embedding.file.sha256, sha256_hex(&pack.embedding.file.bytes));
         assert!(pack.notice.unwrap().contains("facelatch models install"));
     }
@@ -798,6 +841,68 @@ mod tests {
         ] {
             let error = Manifest::parse(&good.replace(&alternate, &other)).unwrap_err().to_string();
             assert!(error.contains(reason), "{other}: {error}");
+        }
+    }
+
+    /// The fixture with a landmark network.
+    fn with_landmarks() -> String {
+        let hash = sha256_hex(b"points");
+        fixture::text(&[]).replacen("pad = ['pad']", "pad = ['pad']\nlandmarks = 'points'", 1)
+            + &format!(
+                "\n[model.points]\nfile = 'standard/points.onnx'\nsize = 6\nsha256 = '{hash}'\n\
+                 licence = 'MIT'\nupstream = {{ repository = 'r', path = 'p' }}\n\
+                 input = {{ name = 'x', shape = [1, 3, 9, 9], order = 'bgr', mean = [1, 2, 3], \
+                 std = [4, 5, 6] }}\noutputs = ['offsets']\n\
+                 landmarks = {{ side = 9, template = [[2, 3], [6, 3], [4, 5], [3, 7], [5, 7]] }}\n"
+            )
+    }
+
+    #[test]
+    fn a_pack_may_name_a_landmark_network() {
+        let folder = installed();
+        let manifest = Manifest::parse(&with_landmarks()).unwrap();
+        let error = manifest.choose(STANDARD, None, folder.path());
+        let error = error.map(|pack| pack.name).unwrap_err().to_string();
+        assert!(error.contains("standard/points.onnx") && error.contains("is missing"), "{error}");
+        fs::write(folder.path().join("standard/points.onnx"), b"points").unwrap();
+        let pack = manifest.choose(STANDARD, None, folder.path()).unwrap();
+        let landmarks = pack.landmarks.unwrap();
+        assert_eq!((landmarks.side, landmarks.template[4]), (9, [5.0, 7.0]));
+        assert_eq!(landmarks.normalisation.order, ChannelOrder::Bgr);
+        assert_eq!((landmarks.file.name.as_str(), landmarks.file.input.as_str()), ("points", "x"));
+        let plain = fixture::manifest(&[]).choose(STANDARD, None, folder.path()).unwrap();
+        assert!(plain.landmarks.is_none());
+        assert_eq!((plain.pad[0].side, plain.pad[0].normalisation.order), (4, ChannelOrder::Rgb));
+    }
+
+    #[test]
+    fn networks_that_cannot_be_fed_are_refused() {
+        let good = with_landmarks();
+        for (from, to, reason) in [
+            ("landmarks = 'points'", "landmarks = 'pad'", "`pad` has no section `landmarks`"),
+            ("landmarks = 'points'", "landmarks = 'point'", "no model `point`"),
+            ("side = 9", "side = 8", "side is not the width of the input"),
+            ("[[2, 3], [6, 3]", "[[2, 3], [2, 3]", "not apart"),
+            ("[[2, 3], [6, 3]", "[[2, 3], [inf, 3]", "not apart"),
+            ("[[2, 3], [6, 3]", "[[2, 3], [nan, 3]", "not apart"),
+            ("order = 'bgr', ", "", "`points` has no order, mean and std"),
+        ] {
+            assert!(good.contains(from), "{from}");
+            let error = Manifest::parse(&good.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{from} -> {to}: {error}");
+        }
+        // Of the attack detector, whose entry comes last but for the landmarks and the own models.
+        let (before, pad) = good.split_once("[model.pad]").unwrap();
+        for (from, to, reason) in [
+            ("[1, 3, 4, 4]", "[1, 3, 4, 5]", "not [1, 3, side, side]"),
+            ("[1, 3, 4, 4]", "[1, 4, 4, 3]", "not [1, 3, side, side]"),
+            ("[1, 3, 4, 4]", "[3, 4, 4]", "not [1, 3, side, side]"),
+            ("mean = [0, 0, 0], ", "", "`pad` has no order, mean and std"),
+        ] {
+            assert!(pad.contains(from), "{from}");
+            let text = format!("{before}[model.pad]{}", pad.replacen(from, to, 1));
+            let error = Manifest::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{from} -> {to}: {error}");
         }
     }
 

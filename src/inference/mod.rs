@@ -165,6 +165,10 @@ pub struct EmbeddingSpec {
 pub struct PadSpec {
     /// The network.
     pub file: ModelFile,
+    /// Pixels to tensor.
+    pub normalisation: Normalisation,
+    /// Side of the square input in pixels.
+    pub side: u32,
     /// Crop size relative to the face box (2.7 or 4.0).
     pub crop_scale: f32,
 }
@@ -186,6 +190,19 @@ pub struct FaceStateSpec {
     pub covered_min: f32,
 }
 
+/// The network that moves the detector's five points to where they belong.
+#[derive(Clone)]
+pub struct LandmarksSpec {
+    /// The network; its output `offsets` is read by `face::landmarks`.
+    pub file: ModelFile,
+    /// Pixels to tensor.
+    pub normalisation: Normalisation,
+    /// Side of the square input in pixels.
+    pub side: u32,
+    /// Where the detector's five points go in the aligned face, in pixels.
+    pub template: [[f32; 2]; 5],
+}
+
 /// The face mesh, a second look at eyes and pose.
 #[derive(Clone)]
 pub struct MeshSpec {
@@ -202,6 +219,8 @@ pub struct Pack {
     pub name: String,
     /// What a user has to know about the pack, e.g. that `builtin` is not for a door.
     pub notice: Option<String>,
+    /// Whether faces that it recognises may open a real door without that being allowed.
+    pub is_for_door: bool,
     /// Finds faces.
     pub detector: DetectorSpec,
     /// Tells people apart.
@@ -214,4 +233,6 @@ pub struct Pack {
     pub face_state: Option<FaceStateSpec>,
     /// Decides where the cheaper estimates of eyes and pose are in doubt.
     pub mesh: Option<MeshSpec>,
+    /// Moves the detector's five points; without it they are taken as they come.
+    pub landmarks: Option<LandmarksSpec>,
 }

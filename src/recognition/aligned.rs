@@ -22,24 +22,44 @@ pub struct Aligner {
 impl Aligner {
     /// For a square input of `side` pixels with the landmarks at `template`.
     pub fn new(template: &[[f32; 2]; 5], normalisation: Normalisation, side: u32) -> Self {
-        let Normalisation { order, mean, std } = normalisation;
         Self {
             template: template.map(|[x, y]| Point::new(x, y)),
-            map: match order {
-                ChannelOrder::Rgb => PlaneMap::rgb(mean, std),
-                ChannelOrder::Bgr => PlaneMap::bgr(mean, std),
-            },
+            map: plane_map(normalisation),
             side: side as usize,
         }
     }
 
-    /// The input tensor; `None` when the landmarks coincide or are not finite.
-    pub fn align(&self, image: &Image, face: &Detection) -> Option<Tensor> {
-        let transform = Similarity::between(&face.landmarks, &self.template)?;
+    /// Where the landmarks go, in pixels of the input.
+    pub fn template(&self) -> &[Point; 5] {
+        &self.template
+    }
+
+    /// The transform from the picture to the input; `None` when the landmarks coincide or are not
+    /// finite.
+    pub fn transform(&self, face: &Detection) -> Option<Similarity> {
+        Similarity::between(&face.landmarks, &self.template)
+    }
+
+    /// The input tensor that a transform shows.
+    pub fn warp(&self, image: &Image, transform: Similarity) -> Tensor {
         let side = self.side;
         let mut values = vec![0.0; 3 * side * side];
         let mut planes = Planes { width: side, height: side, values: &mut values };
         warp_into(image, transform, &self.map, &mut planes);
-        Some(Tensor { shape: vec![1, 3, side, side], values })
+        Tensor { shape: vec![1, 3, side, side], values }
+    }
+
+    /// The input tensor; `None` when the landmarks coincide or are not finite.
+    pub fn align(&self, image: &Image, face: &Detection) -> Option<Tensor> {
+        Some(self.warp(image, self.transform(face)?))
+    }
+}
+
+/// How pixels become the planes of a network.
+pub fn plane_map(normalisation: Normalisation) -> PlaneMap {
+    let Normalisation { order, mean, std } = normalisation;
+    match order {
+        ChannelOrder::Rgb => PlaneMap::rgb(mean, std),
+        ChannelOrder::Bgr => PlaneMap::bgr(mean, std),
     }
 }

@@ -34,6 +34,7 @@ use crate::inference::Pack;
 use crate::inference::PadSpec;
 use crate::inference::Tensor;
 use crate::recognition::aligned::Aligner;
+use crate::recognition::aligned::plane_map;
 use crate::recognition::meaningless;
 use crate::recognition::mesh::MeshNetwork;
 use crate::recognition::mesh::MeshReading;
@@ -49,8 +50,6 @@ const POSE_DOUBT_DEG: f32 = 10.0;
 const EYE_RATIO_CLOSED_MAX: f32 = 0.25;
 /// Below this share of a blink it contradicts as well: the least of ten real closed eyes is .39.
 const BLINK_CLOSED_MIN: f32 = 0.2;
-/// Side of the attack detectors' input in pixels.
-const ATTACK_SIDE_PX: usize = 80;
 
 /// The networks of the check. Without attack detectors or the state network every face is refused.
 pub struct LivenessChecker {
@@ -64,6 +63,8 @@ pub struct LivenessChecker {
 
 struct AttackDetector {
     model: Box<dyn Model>,
+    map: PlaneMap,
+    side: usize,
     crop_scale: f32,
 }
 
@@ -123,18 +124,11 @@ impl LivenessChecker {
         loader: &dyn ModelLoader,
         threads: usize,
     ) -> Result<Self, InferenceError> {
-        let attack_detector = |spec: &PadSpec| {
-            let model = loader.load(&spec.file, threads)?;
-            Ok(AttackDetector { model, crop_scale: spec.crop_scale })
-        };
+        let attack_detector = |spec: &PadSpec| AttackDetector::load(spec, loader, threads);
         let state = |spec: &FaceStateSpec| StateNetwork::load(spec, loader, threads);
         let mesh = |spec: &MeshSpec| MeshNetwork::load(spec, loader, threads);
         Ok(Self {
-            attack_detectors: pack
-                .pad
-                .iter()
-                .map(attack_detector)
-                .collect::<Result<_, InferenceError>>()?,
+            attack_detectors: pack.pad.iter().map(attack_detector).collect::<Result<_, _>>()?,
             pad_score_min: pack.pad_score_min,
             state: pack.face_state.as_ref().map(state).transpose()?,
             mesh: pack.mesh.as_ref().map(mesh).transpose()?,
@@ -324,13 +318,26 @@ impl StateNetwork {
 }
 
 impl AttackDetector {
+    fn load(
+        spec: &PadSpec,
+        loader: &dyn ModelLoader,
+        threads: usize,
+    ) -> Result<Self, InferenceError> {
+        Ok(Self {
+            model: loader.load(&spec.file, threads)?,
+            map: plane_map(spec.normalisation),
+            side: spec.side as usize,
+            crop_scale: spec.crop_scale,
+        })
+    }
+
     fn score(&mut self, image: &Image, face: &Detection) -> Result<f32, Stop> {
         let window = attack_window(image.width(), image.height(), face.bounds, self.crop_scale)
             .ok_or(Stop::Lost)?;
-        let side = ATTACK_SIDE_PX;
+        let side = self.side;
         let mut values = vec![0.0; 3 * side * side];
         let mut planes = Planes { width: side, height: side, values: &mut values };
-        resize_into(image, window, (side, side), &PlaneMap::RAW_BGR, &mut planes);
+        resize_into(image, window, (side, side), &self.map, &mut planes);
         let input = Tensor { shape: vec![1, 3, side, side], values };
         let outputs = self.model.run(&input)?;
         let score = bona_fide_probability(&outputs.get("logits")?.values);

@@ -4,6 +4,7 @@
 //! recognizer per worker thread behind a bounded queue. Nothing here opens files or sockets.
 
 pub mod aligned;
+pub mod landmarks;
 pub mod liveness;
 pub mod mesh;
 pub mod pool;
@@ -25,6 +26,7 @@ use crate::face::yunet::{self, Letterbox, StrideMaps};
 use crate::gallery::person::EmbeddingModelId;
 use crate::inference::{InferenceError, Model, ModelLoader, Outputs, Pack, Tensor};
 use crate::recognition::aligned::Aligner;
+use crate::recognition::landmarks::LandmarkNetwork;
 use crate::recognition::liveness::LivenessChecker;
 use crate::recognition::liveness::OwnEyes;
 
@@ -45,6 +47,8 @@ pub struct RecognitionInfo {
     pub tail: Arc<Tail>,
     /// Whether the pack can check liveness.
     pub has_liveness: bool,
+    /// Whether faces that it recognises may open a real door without that being allowed.
+    pub is_for_door: bool,
 }
 
 /// Why a picture could not be processed.
@@ -64,7 +68,7 @@ pub enum RecognitionError {
 /// Time that a recognizer has spent in each stage since it was last asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageTimes {
-    /// Letterbox, detector and decoding.
+    /// Letterbox, detector, decoding and the refinement of the points.
     pub detection: Duration,
     /// Alignment of faces.
     pub alignment: Duration,
@@ -87,6 +91,7 @@ const FAR_FACE_PX: f32 = 20.0;
 pub struct Recognizer {
     detector: Box<dyn Model>,
     confidence_min: f32,
+    landmarks: Option<LandmarkNetwork>,
     embedder: Box<dyn Model>,
     aligner: Aligner,
     /// Name of the embedder's output, and its components.
@@ -104,9 +109,11 @@ impl Recognizer {
         threads: usize,
     ) -> Result<Self, InferenceError> {
         let embedding = &pack.embedding;
+        let landmarks = |spec| LandmarkNetwork::load(spec, loader, threads);
         Ok(Self {
             detector: loader.load(&pack.detector.file, threads)?,
             confidence_min: pack.detector.confidence_min,
+            landmarks: pack.landmarks.as_ref().map(landmarks).transpose()?,
             embedder: loader.load(&embedding.file, threads)?,
             aligner: Aligner::new(&embedding.template, embedding.normalisation, embedding.side),
             embedding: (embedding.output.clone(), embedding.dimension),
@@ -119,7 +126,21 @@ impl Recognizer {
     /// Every face in the picture, largest first: a first look for near faces and, where it finds
     /// none or only small ones in a larger picture, a second one for far faces.
     pub fn detect(&mut self, image: &Image) -> Result<Vec<Detection>, RecognitionError> {
-        let near = self.detect_near(image)?;
+        let mut faces = self.find(image)?;
+        self.refine(image, &mut faces)?;
+        Ok(faces)
+    }
+
+    /// The faces that the first look finds, largest first: at a fifth of the cost what a camera
+    /// loop needs, where most frames show nobody and people come closer by themselves.
+    pub fn detect_near(&mut self, image: &Image) -> Result<Vec<Detection>, RecognitionError> {
+        let mut faces = self.look(image, NEAR_SIDE_PX)?;
+        self.refine(image, &mut faces)?;
+        Ok(faces)
+    }
+
+    fn find(&mut self, image: &Image) -> Result<Vec<Detection>, RecognitionError> {
+        let near = self.look(image, NEAR_SIDE_PX)?;
         let longest = image.width().max(image.height()) as f32;
         let far_face = FAR_FACE_PX * longest / NEAR_SIDE_PX as f32;
         let near_suffices = near.first().is_some_and(|face| face.bounds.width >= far_face);
@@ -128,12 +149,6 @@ impl Recognizer {
         }
         let far = self.look(image, FAR_SIDE_PX)?;
         Ok(if far.is_empty() { near } else { far })
-    }
-
-    /// The faces that the first look finds, largest first: at a fifth of the cost what a camera
-    /// loop needs, where most frames show nobody and people come closer by themselves.
-    pub fn detect_near(&mut self, image: &Image) -> Result<Vec<Detection>, RecognitionError> {
-        self.look(image, NEAR_SIDE_PX)
     }
 
     fn look(&mut self, image: &Image, side: usize) -> Result<Vec<Detection>, RecognitionError> {
@@ -149,6 +164,21 @@ impl Recognizer {
         faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
         self.times.detection += start.elapsed();
         Ok(faces)
+    }
+
+    /// Moves the points of faces to where the landmark network of the pack, if it has one, sees them.
+    /// Every detection has been through this once already.
+    pub fn refine(
+        &mut self,
+        image: &Image,
+        faces: &mut [Detection],
+    ) -> Result<(), RecognitionError> {
+        if let Some(network) = &mut self.landmarks {
+            let start = Instant::now();
+            network.refine(image, faces)?;
+            self.times.detection += start.elapsed();
+        }
+        Ok(())
     }
 
     /// The template of one face.
@@ -240,6 +270,7 @@ pub fn info(pack: &Pack) -> RecognitionInfo {
         score_map: pack.embedding.score_map.clone(),
         tail: Arc::clone(&pack.embedding.tail),
         has_liveness: !pack.pad.is_empty() && pack.face_state.is_some(),
+        is_for_door: pack.is_for_door,
     }
 }
 
@@ -253,12 +284,17 @@ mod tests {
     use crate::face::liveness::Cue;
     use crate::face::liveness::LivenessReason;
     use crate::inference::ModelFile;
+    use crate::inference::PadSpec;
     use crate::recognition::scripted::{self, Face, Kind, ScriptedLoader};
 
-    /// Loads the scripted networks and notes the shape of every input of the detector.
-    #[derive(Default)]
+    /// Loads the scripted networks and notes the shape of every input of one of them.
     struct Watching {
+        name: &'static str,
         shapes: Arc<Mutex<Vec<Vec<usize>>>>,
+    }
+
+    fn watching(name: &'static str) -> Watching {
+        Watching { name, shapes: Arc::default() }
     }
 
     struct Watched {
@@ -269,7 +305,7 @@ mod tests {
     impl ModelLoader for Watching {
         fn load(&self, file: &ModelFile, threads: usize) -> Result<Box<dyn Model>, InferenceError> {
             let model = ScriptedLoader::default().load(file, threads)?;
-            if file.name != scripted::DETECTOR {
+            if file.name != self.name {
                 return Ok(model);
             }
             Ok(Box::new(Watched { model, shapes: Arc::clone(&self.shapes) }))
@@ -334,7 +370,7 @@ mod tests {
                 1,
             ),
         ] {
-            let loader = Watching::default();
+            let loader = watching(scripted::DETECTOR);
             let mut recognizer = load(&loader);
             let picture = scripted::picture_sized(width, 320, face.as_slice());
             let faces = recognizer.detect(&picture).unwrap();
@@ -375,6 +411,63 @@ mod tests {
         let mut wrong = load(&Answering(scripted::DETECTOR, Outputs(wrong)));
         let error = wrong.detect(&picture).unwrap_err();
         assert!(matches!(error, RecognitionError::Inference(InferenceError::Shape { .. })));
+    }
+
+    #[test]
+    fn every_way_of_detection_answers_refined_points_and_asks_once_for_each_face() {
+        let pair = [Face::live(1).at(40, 40, 150), Face::live(2).at(300, 60, 90)];
+        let pair = (scripted::picture_sized(480, 320, &pair), 2);
+        // Far enough away for a second look, which finds the same face again.
+        let far = (scripted::picture_sized(1280, 720, &[Face::live(1).at(500, 300, 60)]), 1);
+        for (picture, count) in [pair, far] {
+            let mut coarse = scripted::recognizer();
+            let loader = watching(scripted::LANDMARK_NETWORK);
+            let mut fine = Recognizer::load(&scripted::pack_with_landmarks(), &loader, 1).unwrap();
+            let ways: [fn(&mut Recognizer, &Image) -> Vec<Detection>; 2] = [
+                |recognizer, image| recognizer.detect(image).unwrap(),
+                |recognizer, image| recognizer.detect_near(image).unwrap(),
+            ];
+            for detect in ways {
+                let (before, after) = (detect(&mut coarse, &picture), detect(&mut fine, &picture));
+                assert_eq!((before.len(), after.len()), (count, count));
+                assert_eq!(std::mem::take(&mut *loader.shapes.lock().unwrap()).len(), count);
+                for (before, after) in before.iter().zip(&after) {
+                    assert_eq!(after.bounds, before.bounds);
+                    let eyes = before.landmarks[0].distance(before.landmarks[1]);
+                    let [dx, dy] = scripted::REFINED_BY;
+                    for (before, after) in before.landmarks.iter().zip(&after.landmarks) {
+                        let expected = Point::new(before.x + dx * eyes, before.y + dy * eyes);
+                        assert!(after.distance(expected) < 0.001 * eyes, "{before:?} {after:?}");
+                    }
+                    let template = fine.embed(&picture, after).unwrap();
+                    assert_eq!(template, coarse.embed(&picture, before).unwrap());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_landmark_network_is_an_error_and_not_a_face_with_the_old_points() {
+        let picture = scripted::picture_of(&[Face::live(1)]);
+        let recognizer = |loader: &dyn ModelLoader| {
+            Recognizer::load(&scripted::pack_with_landmarks(), loader, 1).unwrap()
+        };
+        let mut failing = recognizer(&ScriptedLoader::failing(scripted::LANDMARK_NETWORK));
+        for found in [failing.detect(&picture), failing.detect_near(&picture)] {
+            let error = found.unwrap_err();
+            assert!(matches!(error, RecognitionError::Inference(InferenceError::Run { .. })));
+        }
+        let nobody = scripted::picture_of(&[]);
+        assert_eq!(failing.detect(&nobody).unwrap(), [], "nobody has points to refine");
+        let mut short =
+            recognizer(&Answering(scripted::LANDMARK_NETWORK, outputs("offsets", &[0.0; 9])));
+        let error = short.detect(&picture).unwrap_err();
+        assert_eq!(error.to_string(), "unexpected output: ten offsets expected");
+        // One that sees no face there is not broken.
+        let blind = outputs("offsets", &[f32::NAN; 10]);
+        let mut blind = recognizer(&Answering(scripted::LANDMARK_NETWORK, blind));
+        let coarse = scripted::recognizer().detect(&picture).unwrap();
+        assert_eq!(blind.detect(&picture).unwrap(), coarse);
     }
 
     #[test]
@@ -599,6 +692,24 @@ mod tests {
         assert_eq!(refused(&mut failing), unknown, "nobody knows whether the face is covered");
         let answer = Answering(scripted::FACE_STATE, outputs("state", &[f32::NAN; 6]));
         assert_eq!(refused(&mut load(&answer)), unknown);
+    }
+
+    #[test]
+    fn one_attack_detector_of_any_side_decides_alone() {
+        for (side, crop_scale) in [(80, 2.7), (112, 4.0), (48, 1.0)] {
+            let mut pack = scripted::pack();
+            let only = pack.pad.pop().unwrap();
+            pack.pad = vec![PadSpec { side, crop_scale, ..only }];
+            assert!(info(&pack).has_liveness);
+            let loader = watching(scripted::ATTACK_DETECTOR);
+            let mut recognizer = Recognizer::load(&pack, &loader, 1).unwrap();
+            let live = liveness(&mut recognizer, &[Face::live(1)]);
+            assert_eq!(live.failure, None, "{side}");
+            let attack = liveness(&mut recognizer, &[Face::attack(1)]);
+            assert_eq!(attack.failure, Some(LivenessReason::FaceNotLive), "{side}");
+            let side = side as usize;
+            assert_eq!(*loader.shapes.lock().unwrap(), [[1, 3, side, side], [1, 3, side, side]]);
+        }
     }
 
     #[test]

@@ -12,16 +12,17 @@
 //! Each of the 256 people has a template of its own, orthogonal to every other (a row of the
 //! Walsh-Hadamard matrix): equal faces have a cosine of 1, different ones of 0.
 
+mod answers;
+
 use std::sync::Arc;
 
 use crate::face::comparison::ScoreMap;
 use crate::face::image::Image;
-use crate::face::mesh;
 use crate::face::tail::Tail;
 use crate::face::tail::TailEntry;
 use crate::inference::{
-    ChannelOrder, DetectorSpec, EmbeddingSpec, FaceStateSpec, InferenceError, MeshSpec, Model,
-    ModelFile, ModelLoader, Normalisation, Outputs, Pack, PadSpec, Tensor,
+    ChannelOrder, DetectorSpec, EmbeddingSpec, FaceStateSpec, InferenceError, LandmarksSpec,
+    MeshSpec, Model, ModelFile, ModelLoader, Normalisation, Outputs, Pack, PadSpec, Tensor,
 };
 use crate::recognition::Recognizer;
 use crate::recognition::info;
@@ -41,6 +42,8 @@ pub const ATTACK_DETECTOR: &str = "scripted-attack-detector";
 pub const MESH: &str = "scripted-mesh";
 /// The manifest name of the scripted network of expressions.
 pub const BLENDSHAPES: &str = "scripted-blendshapes";
+/// The manifest name of the scripted landmark network.
+pub const LANDMARK_NETWORK: &str = "scripted-landmarks";
 
 /// People from this number on have narrow eyes.
 pub const NARROW_EYED_MIN: u8 = 240;
@@ -52,6 +55,8 @@ pub const EYE_RATIO_NARROW: f32 = 0.17;
 pub const EYE_RATIO_SQUINTING: f32 = 0.15;
 /// Eye aspect ratio of closed eyes.
 pub const EYE_RATIO_ASLEEP: f32 = 0.05;
+/// How far the scripted landmark network moves every point, in distances between the eyes.
+pub const REFINED_BY: [f32; 2] = [0.1, -0.05];
 /// How far every eye is blinking: enough to be closed, so that the ratios decide.
 const BLINK: f32 = 0.6;
 
@@ -79,6 +84,12 @@ const ALIGNED: [[f32; 2]; 5] = [
 const ALIGNED_SIDE: usize = 112;
 const NORMALISATION: Normalisation =
     Normalisation { order: ChannelOrder::Rgb, mean: [127.5; 3], std: [127.5; 3] };
+const RAW: Normalisation =
+    Normalisation { order: ChannelOrder::Bgr, mean: [0.0; 3], std: [1.0; 3] };
+/// Side of the attack detector's input.
+const ATTACK_SIDE: u32 = 80;
+/// Side of the landmark network's input.
+const REFINED_SIDE: u32 = 64;
 
 /// What the attack detector and the image rules shall think of a painted face.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +229,19 @@ pub fn pack_with_mesh() -> Pack {
     Pack { mesh: Some(mesh), ..pack() }
 }
 
+/// As [`pack`], with a landmark network: it moves every point of a detection by the same offset,
+/// [`REFINED_BY`].
+pub fn pack_with_landmarks() -> Pack {
+    let landmarks = LandmarksSpec {
+        file: file(LANDMARK_NETWORK, "9"),
+        normalisation: NORMALISATION,
+        side: REFINED_SIDE,
+        // The box of the face is what the network sees.
+        template: LANDMARKS.map(|point| point.map(|at| at * REFINED_SIDE as f32)),
+    };
+    Pack { landmarks: Some(landmarks), ..pack() }
+}
+
 /// A complete pack, liveness included. Clear `pad` for a pack without.
 ///
 /// # Panics
@@ -226,6 +250,7 @@ pub fn pack() -> Pack {
     Pack {
         name: "scripted".into(),
         notice: Some("Scripted models for tests: they see coloured rectangles, not faces.".into()),
+        is_for_door: true,
         detector: DetectorSpec { file: file(DETECTOR, "a"), confidence_min: 0.6 },
         embedding: EmbeddingSpec {
             file: file(EMBEDDING, "b"),
@@ -238,7 +263,12 @@ pub fn pack() -> Pack {
                 .expect("the knots are in order"),
             tail: Arc::new(tail()),
         },
-        pad: vec![PadSpec { file: file(ATTACK_DETECTOR, "c"), crop_scale: 2.7 }],
+        pad: vec![PadSpec {
+            file: file(ATTACK_DETECTOR, "c"),
+            normalisation: RAW,
+            side: ATTACK_SIDE,
+            crop_scale: 2.7,
+        }],
         pad_score_min: 0.5,
         face_state: Some(FaceStateSpec {
             file: file(FACE_STATE, "d"),
@@ -249,6 +279,7 @@ pub fn pack() -> Pack {
             covered_min: 0.9,
         }),
         mesh: None,
+        landmarks: None,
     }
 }
 
@@ -274,12 +305,13 @@ impl ModelLoader for ScriptedLoader {
             })));
         }
         match file.name.as_str() {
-            DETECTOR => Ok(Box::new(Script(|input| Ok(detect(input))))),
-            EMBEDDING => Ok(Box::new(Script(|input| Ok(embed(input))))),
-            FACE_STATE => Ok(Box::new(Script(|input| Ok(state(input))))),
-            ATTACK_DETECTOR => Ok(Box::new(Script(|input| Ok(judge(input))))),
-            MESH => Ok(Box::new(Script(|input| Ok(points(input))))),
-            BLENDSHAPES => Ok(Box::new(Script(|_| Ok(expressions())))),
+            DETECTOR => Ok(Box::new(Script(|input| Ok(answers::detect(input))))),
+            EMBEDDING => Ok(Box::new(Script(|input| Ok(answers::embed(input))))),
+            FACE_STATE => Ok(Box::new(Script(|input| Ok(answers::state(input))))),
+            ATTACK_DETECTOR => Ok(Box::new(Script(|input| Ok(answers::judge(input))))),
+            MESH => Ok(Box::new(Script(|input| Ok(answers::points(input))))),
+            BLENDSHAPES => Ok(Box::new(Script(|_| Ok(answers::expressions())))),
+            LANDMARK_NETWORK => Ok(Box::new(Script(|input| Ok(answers::offsets(input))))),
             other => Err(InferenceError::Load {
                 model: other.into(),
                 reason: "there is no script of that name".into(),
@@ -319,176 +351,6 @@ impl Model for Script {
     fn run(&mut self, input: &Tensor) -> Result<Outputs, InferenceError> {
         self.0(input)
     }
-}
-
-/// A canvas as the detectors get it: blue, green and red planes.
-struct Canvas<'a> {
-    width: usize,
-    height: usize,
-    values: &'a [f32],
-}
-
-impl<'a> Canvas<'a> {
-    fn of(input: &'a Tensor) -> Self {
-        Self { width: input.shape[3], height: input.shape[2], values: &input.values }
-    }
-
-    fn red(&self, x: usize, y: usize) -> f32 {
-        self.values[2 * self.width * self.height + y * self.width + x]
-    }
-
-    fn is_face(&self, x: usize, y: usize) -> bool {
-        self.red(x, y) >= FACE_RED_MIN
-    }
-
-    /// Bounds (left, top, right, bottom; the latter two exclusive) of every connected region of
-    /// face colour, with its kind.
-    fn faces(&self) -> Vec<([usize; 4], Kind)> {
-        let mut seen = vec![false; self.width * self.height];
-        let mut faces = Vec::new();
-        for y in 0..self.height {
-            for x in 0..self.width {
-                if !seen[y * self.width + x] && self.is_face(x, y) {
-                    let bounds = self.flood(&mut seen, x, y);
-                    let [left, top, right, bottom] = bounds;
-                    let kind = Kind::of_red(self.red(left.midpoint(right), top.midpoint(bottom)));
-                    let large = (right - left).min(bottom - top) >= FACE_CANVAS_PX_MIN;
-                    faces.extend(kind.filter(|_| large).map(|kind| (bounds, kind)));
-                }
-            }
-        }
-        faces
-    }
-
-    fn flood(&self, seen: &mut [bool], x: usize, y: usize) -> [usize; 4] {
-        let mut bounds = [x, y, x + 1, y + 1];
-        let mut pending = vec![(x, y)];
-        while let Some((x, y)) = pending.pop() {
-            if x >= self.width
-                || y >= self.height
-                || seen[y * self.width + x]
-                || !self.is_face(x, y)
-            {
-                continue;
-            }
-            seen[y * self.width + x] = true;
-            let [left, top, right, bottom] = bounds;
-            bounds = [left.min(x), top.min(y), right.max(x + 1), bottom.max(y + 1)];
-            pending.extend([
-                (x + 1, y),
-                (x, y + 1),
-                (x.wrapping_sub(1), y),
-                (x, y.wrapping_sub(1)),
-            ]);
-        }
-        bounds
-    }
-}
-
-/// Answers the detector's twelve tensors, every face in its cell of stride 8.
-fn detect(input: &Tensor) -> Outputs {
-    let canvas = Canvas::of(input);
-    let mut outputs = Vec::new();
-    for stride in [8, 16, 32] {
-        let cells = (canvas.width / stride) * (canvas.height / stride);
-        for (what, values) in [("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)] {
-            let tensor =
-                Tensor { shape: vec![1, cells, values], values: vec![0.0; cells * values] };
-            outputs.push((format!("{what}_{stride}"), tensor));
-        }
-    }
-    for ([left, top, right, bottom], kind) in canvas.faces() {
-        let [left, top, right, bottom] = [left, top, right, bottom].map(|edge| edge as f32 / 8.0);
-        let (width, height) = (right - left, bottom - top);
-        let (x, y) = (left + width / 2.0, top + height / 2.0);
-        let cell = y as usize * (canvas.width / 8) + x as usize;
-        let mut landmarks = LANDMARKS;
-        if kind == Kind::Turned {
-            landmarks[2] = NOSE_TURNED;
-        }
-        let points = landmarks
-            .iter()
-            .flat_map(|[dx, dy]| [left + dx * width - x.floor(), top + dy * height - y.floor()]);
-        let bounds = [x.fract(), y.fract(), width.ln(), height.ln()];
-        outputs[0].1.values[cell] = 1.0;
-        outputs[1].1.values[cell] = 1.0;
-        outputs[2].1.values[cell * 4..][..4].copy_from_slice(&bounds);
-        outputs[3].1.values[cell * 10..][..10].copy_from_slice(&points.collect::<Vec<f32>>());
-    }
-    Outputs(outputs)
-}
-
-/// The 0..255 value of a plane in the middle of the aligned face.
-fn middle(input: &Tensor, plane: usize) -> f32 {
-    let middle = (ALIGNED_SIDE / 2) * ALIGNED_SIDE + ALIGNED_SIDE / 2;
-    input.values[plane * ALIGNED_SIDE * ALIGNED_SIDE + middle] * 127.5 + 127.5
-}
-
-/// Answers the state of the face by its kind.
-fn state(input: &Tensor) -> Outputs {
-    let (mut closed, mut covered, mut yaw) = (-6.0, -6.0, 0.0);
-    match Kind::of_red(middle(input, 0)) {
-        Some(Kind::Asleep | Kind::Squinting) => closed = 6.0,
-        Some(Kind::Masked) => covered = 6.0,
-        Some(Kind::Turned) => yaw = 1.0,
-        Some(Kind::Live | Kind::Attack) | None => {}
-    }
-    let values = vec![closed, closed, -6.0, covered, yaw, 0.0];
-    Outputs(vec![("state".into(), Tensor { shape: vec![1, 6], values })])
-}
-
-/// Answers the mesh of a face that looks straight ahead, its eyes by person and kind.
-fn points(input: &Tensor) -> Outputs {
-    let middle = (mesh::SIDE_PX / 2) * mesh::SIDE_PX + mesh::SIDE_PX / 2;
-    let [red, green, blue] = [0, 1, 2].map(|channel| input.values[middle * 3 + channel] * 255.0);
-    let ratio = match Kind::of_red(red) {
-        Some(Kind::Asleep) => EYE_RATIO_ASLEEP,
-        Some(Kind::Squinting) => EYE_RATIO_SQUINTING,
-        _ if person_of(green, blue) >= NARROW_EYED_MIN => EYE_RATIO_NARROW,
-        _ => EYE_RATIO_OPEN,
-    };
-    let values = mesh::frontal_values(ratio);
-    let points = Tensor { shape: vec![1, 1, 1, values.len()], values };
-    let presence = Tensor { shape: vec![1, 1, 1, 1], values: vec![6.0] };
-    Outputs(vec![("Identity".into(), points), ("Identity_1".into(), presence)])
-}
-
-/// Answers that every eye blinks.
-fn expressions() -> Outputs {
-    let values = vec![BLINK; 52];
-    Outputs(vec![("StatefulPartitionedCall:0".into(), Tensor { shape: vec![52], values })])
-}
-
-/// The person that the 0..255 values of green and blue mean; 16 is the distance between two codes.
-fn person_of(green: f32, blue: f32) -> u8 {
-    let code = |channel: f32| (channel / 16.0) as u8;
-    code(green).min(15) + code(blue).min(15) * 16
-}
-
-/// Answers the template of the person in the middle of the aligned face.
-fn embed(input: &Tensor) -> Outputs {
-    let person = person_of(middle(input, 1), middle(input, 2));
-    let embedding = Tensor { shape: vec![1, DIMENSION], values: embedding_of(person) };
-    Outputs(vec![("embedding".into(), embedding)])
-}
-
-/// Answers logits by the kind of the solid face colour that is nearest to the middle.
-fn judge(input: &Tensor) -> Outputs {
-    let canvas = Canvas::of(input);
-    let solid = |x: usize, y: usize| {
-        let red = canvas.red(x, y);
-        let like = |x: usize, y: usize| (canvas.red(x, y) - red).abs() < 4.0;
-        canvas.is_face(x, y) && like(x - 1, y) && like(x + 1, y) && like(x, y - 1) && like(x, y + 1)
-    };
-    let places = (1..canvas.height - 1).flat_map(|y| (1..canvas.width - 1).map(move |x| (x, y)));
-    let nearest = places.filter(|&(x, y)| solid(x, y)).min_by_key(|&(x, y)| {
-        x.abs_diff(canvas.width / 2).pow(2) + y.abs_diff(canvas.height / 2).pow(2)
-    });
-    let live = match nearest.and_then(|(x, y)| Kind::of_red(canvas.red(x, y))) {
-        Some(Kind::Attack) | None => [6.0, 0.0, 0.0],
-        Some(_) => [0.0, 6.0, 0.0],
-    };
-    Outputs(vec![("logits".into(), Tensor { shape: vec![1, 3], values: live.to_vec() })])
 }
 
 #[cfg(test)]

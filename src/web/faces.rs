@@ -16,6 +16,7 @@ use crate::face::liveness::LivenessReport;
 use crate::face::template::Template;
 use crate::picture;
 use crate::recognition::Recognizer;
+use crate::recognition::landmarks::REFINED_FACES_MAX;
 use crate::web::base64_image;
 use crate::web::error::{ApiError, ErrorCode};
 
@@ -24,6 +25,8 @@ const THUMBNAIL_QUALITY: u8 = 88;
 /// Most faces of one picture that are searched, the largest first: a group of people, and a bound
 /// on the time that one request holds a worker.
 pub const FACES_PER_IMAGE_MAX: usize = 100;
+// No face is answered with points that are worse than those of the others.
+const _: () = assert!(FACES_PER_IMAGE_MAX <= REFINED_FACES_MAX);
 
 /// A picture as it was posted.
 pub struct Posted {

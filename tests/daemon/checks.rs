@@ -14,7 +14,23 @@ fn check_names_file_key_and_reason() {
     let file = home.configuration();
     let good = home.run(&["check"]).with(0).stdout;
     assert!(good.contains("valid") && good.contains("builtin"), "{good}");
+    assert!(good.contains("warning: The embedded pack `builtin` is in use"), "{good}");
     assert!(!home.path("store").exists(), "check opens nothing");
+    // A folder without the models that were asked for is the same, and a real door refuses them.
+    let door = "[door]\nbackend = \"auto\"\n";
+    for (pack, more, words) in [
+        ("standard", "", vec!["The embedded pack `builtin` is in use"]),
+        ("builtin", door, vec!["`builtin` is in use", "faces open nothing"]),
+        ("standard", door, vec!["`builtin` is in use", "faces open nothing"]),
+    ] {
+        home.configure(&Setting { pack, more: more.into(), ..Setting::default() });
+        let said = home.run(&["check"]).with(0).stdout;
+        assert!(words.iter().all(|word| said.contains(word)), "{pack} {more}: {said}");
+    }
+    home.configure(&Setting { pack: "noncommercial", ..Setting::default() });
+    let said = home.run(&["check"]).with(0).stdout;
+    assert!(!said.contains("builtin"), "what does not run is not told of: {said}");
+    home.configure(&Setting::default());
     for (text, words) in [
         ("[http]\nport = 1\n", ["port", "unknown"]),
         ("[doors]\nbackend = \"none\"\n", ["doors", "unknown"]),

@@ -40,9 +40,10 @@ pub fn standard_pack(test: &str) -> Option<PathBuf> {
     Some(folder.clone())
 }
 
-fn run(home: &Home, people: &People, has_liveness: bool, tests: std::ops::Range<usize>) {
+fn run(home: &Home, people: &People, tests: std::ops::Range<usize>) {
     let daemon = home.start();
     let client = &daemon.client;
+    let has_liveness = client.get("/ready").ok()["liveness"].as_bool().unwrap();
     let send = |request| client.send(request).unwrap();
     let api = Api {
         send: &send,
@@ -63,20 +64,20 @@ fn the_contract_holds_with_the_standard_pack() {
     let test = "the_contract_holds_with_the_standard_pack";
     let (Some(people), Some(models)) = (People::find(test), standard_pack(test)) else { return };
     let setting = Setting { pack: "standard", models: Some(models), ..Setting::default() };
-    run(&Home::with(setting), &people, true, 0..TESTS.len());
+    run(&Home::with(setting), &people, 0..TESTS.len());
 }
 
 #[test]
 fn the_contract_holds_with_the_builtin_pack() {
     let Some(people) = People::find("the_contract_holds_with_the_builtin_pack") else { return };
-    run(&Home::new(), &people, false, 0..TESTS.len());
+    run(&Home::new(), &people, 0..TESTS.len());
 }
 
 #[test]
 fn the_contract_holds_over_tls() {
     let Some(people) = People::find("the_contract_holds_over_tls") else { return };
     let home = Home::with(Setting { tls: true, ..Setting::default() });
-    run(&home, &people, false, TLS_TESTS);
+    run(&home, &people, TLS_TESTS);
 }
 
 #[test]

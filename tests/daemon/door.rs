@@ -69,6 +69,42 @@ fn an_enrolled_person_opens_the_door_and_the_event_says_why() {
     daemon.stop();
 }
 
+/// The pack inside the binary may come to run unasked; a real door then opens to no face, and it is
+/// said wherever somebody looks.
+#[test]
+fn the_embedded_pack_says_that_it_runs_and_opens_no_real_door() {
+    let wired = "[door]\nbackend = \"chardev\"\nchip = \"/dev/no-such-chip\"\n";
+    let home = Home::with(Setting { pack: "standard", more: wired.into(), ..Setting::default() });
+    let daemon = home.start();
+    let notice = daemon.process.wait_for("a notice", |line| message(line) == "models_notice");
+    assert!(notice.contains("`builtin`"), "{notice}");
+    let refusal =
+        daemon.process.wait_for("a refusal", |line| message(line) == "faces_open_nothing");
+    assert!(refusal.contains("models.allow_builtin_pack_on_door"), "{refusal}");
+    let ready = daemon.client.get("/ready").ok();
+    assert_eq!(ready["pack"], "builtin", "{ready}");
+    assert!(ready["notice"].as_str().unwrap().contains("not for a door"), "{ready}");
+    let doctor = home.run(&["doctor"]).with(1).stdout;
+    for words in ["The embedded pack `builtin` is in use", "faces open nothing"] {
+        assert!(doctor.contains(words), "{doctor}");
+    }
+    daemon.stop();
+
+    for more in [format!("{wired}[device]\nname = \"x\"\n"), DOOR.to_string()] {
+        let is_wired = more.contains("chardev");
+        home.configure(&Setting { pack: "standard", more, ..Setting::default() });
+        let mut command = home.command(&["run"]);
+        if is_wired {
+            command.env("FACELATCH_MODELS__ALLOW_BUILTIN_PACK_ON_DOOR", "true");
+        }
+        let daemon = home.start_as(command);
+        daemon.process.wait_for("a notice", |line| message(line) == "models_notice");
+        let said = daemon.process.lines();
+        assert!(said.iter().all(|line| message(line) != "faces_open_nothing"), "{said:?}");
+        daemon.stop();
+    }
+}
+
 /// Sends a message with the independent client of the broker's own package.
 fn publish(broker: &Broker, topic: &str, message: &str, retain: bool) {
     let mut command = Command::new(program("", "mosquitto_pub").unwrap());

@@ -107,6 +107,8 @@ name = "Emulated"
 listen = "0.0.0.0:8443"
 [models]
 pack = "$PACK"
+# Nobody stands before the emulated line.
+allow_builtin_pack_on_door = true
 [[camera]]
 name = "front"
 source = "v4l2:/dev/video9"

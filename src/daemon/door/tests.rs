@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::access::event::ConditionName;
+use crate::access::event::ConditionValue;
 use crate::access::event::Event;
 use crate::access::event::EventQuality;
 use crate::access::event::EventType;
@@ -30,6 +31,7 @@ use crate::config::raw;
 use crate::daemon::door::DOOR_ID;
 use crate::daemon::door::DeskParts;
 use crate::daemon::door::Door;
+use crate::daemon::door::fitness;
 use crate::daemon::door::restored;
 use crate::daemon::door::start_on;
 use crate::daemon::journal::JournalWriter;
@@ -80,6 +82,10 @@ impl Rig {
     }
 
     fn on(store: Arc<MemoryStore>, toml: &str) -> Self {
+        Self::with(store, toml, None)
+    }
+
+    fn with(store: Arc<MemoryStore>, toml: &str, refusal: Option<String>) -> Self {
         let text = format!("[door]\nbackend = \"simulated\"\n{toml}");
         let raw = raw::read("test", &text, std::iter::empty()).unwrap();
         let config = check::config("test", raw).unwrap().door;
@@ -97,6 +103,7 @@ impl Rig {
             metrics,
             clock: Arc::clone(&clock),
             boot: "b".into(),
+            refusal,
         };
         let board = RecordedBoard::new(clock, Telling::Silent);
         let wires = board.wires();
@@ -222,6 +229,26 @@ fn what_fails_in_the_decision_is_denied_and_the_relay_stays() {
     let events = rig.events();
     assert_eq!(failing(&events[4]), [ConditionName::FaceSize]);
     assert_eq!(events[2].schedule.as_deref(), Some("nights"));
+}
+
+#[test]
+fn models_that_are_not_for_a_door_open_nothing_and_everything_else_works() {
+    let refusal = Some("the pack is not for a door: install another".to_string());
+    let rig = Rig::with(Arc::new(MemoryStore::new()), "", refusal).awake();
+    assert!(rig.door.problem().unwrap().contains("install another"));
+    let denied = rig.door.decide(facts(now()), draft(&rig), &metadata(&[]));
+    assert_eq!(denied, Some(Reason::Fault));
+    let events = rig.events();
+    assert_eq!(rig.types(), [(EventType::Denied, Some(Reason::Fault))]);
+    let failing: Vec<_> = events[0].conditions.iter().filter(|one| !one.pass).collect();
+    assert_eq!(failing.len(), 1, "{failing:?}");
+    assert_eq!(failing[0].name, ConditionName::Works);
+    let told = ConditionValue::Text(fitness::NOT_FOR_DOOR.into());
+    assert_eq!(failing[0].value, Some(told));
+    assert!(rig.wires.relay_history().iter().all(|(_, energised)| !energised));
+    rig.door.command(RemoteCommand { kind: CommandKind::Door(DoorCommand::Unlock), by: None });
+    rig.wait_for(|door| door.lock == LockState::Unlocked);
+    assert!(rig.wires.is_energised());
 }
 
 #[test]
