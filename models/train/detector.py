@@ -377,7 +377,7 @@ def compare(pictures, teacher, student, floor):
                     errors.append(np.linalg.norm(k - sk[j], axis=1).mean() / eyes)
         extra += int((~used).sum())
     e = 100 * np.array(errors or [0.0])
-    return dict(pictures=len(pictures), faces=faces, recall=round(100 * found / max(1, faces), 2), found=found, extra=extra,
+    return dict(pictures=len(pictures), faces=faces, recall=round(100 * found / max(1, faces), 2), found=int(found), extra=extra,
                 extra_per_picture=round(extra / len(pictures), 4), point_error=round(e.mean(), 2), point_error_95=round(float(np.quantile(e, 0.95)), 2))
 
 
