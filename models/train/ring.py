@@ -1,0 +1,56 @@
+"""A ring of samples on disk that workers write and a training reads, and the options of every training."""
+import os
+import time
+
+import numpy as np
+
+
+def create_ring(folder, slots, **arrays):
+    """Makes the files of a ring: NAME=(dtype, shape of one sample)."""
+    os.makedirs(folder, exist_ok=True)
+    for name, (dtype, shape) in arrays.items():
+        np.lib.format.open_memmap(f'{folder}/{name}.npy', mode='w+', dtype=dtype, shape=(slots, *shape))
+    np.lib.format.open_memmap(f'{folder}/count.npy', mode='w+', dtype=np.int64, shape=(16,))
+
+
+def open_ring(folder, names, mode='r'):
+    """The arrays and, last, the number of samples that each worker has written."""
+    return [np.load(f'{folder}/{name}.npy', mmap_mode=mode) for name in (*names, 'count')]
+
+
+class Slots:
+    """The slots of one worker, in a circle; after the first circle it works only `duty` of the time."""
+
+    def __init__(self, worker, workers, total, count, duty):
+        self.mine = np.arange(worker, total, workers)
+        self.count, self.worker, self.duty, self.began = count, worker, duty, time.time()
+        self.position = int(count[worker])
+
+    def next(self, n):
+        self.began = time.time()
+        return self.mine[np.arange(self.position, self.position + n) % len(self.mine)]
+
+    def written(self, n):
+        self.position += n
+        self.count[self.worker] = self.position
+        if self.position >= len(self.mine):
+            time.sleep((time.time() - self.began) * (1 / self.duty - 1))
+
+
+def filled(count, slots):
+    """How many slots, counted from the first, hold a sample."""
+    used = count[count > 0]
+    return min(slots, int(used.min()) * len(used)) if len(used) else 0
+
+
+def training_options(parser, lr, batch, steps, decay=0.02):
+    """The options of every training."""
+    parser.add_argument('--out', required=True, help='folder of checkpoints and log')
+    parser.add_argument('--lr', type=float, default=lr)
+    parser.add_argument('--batch', type=int, default=batch)
+    parser.add_argument('--steps', type=int, default=steps, help='in all; with --anneal, from here')
+    parser.add_argument('--anneal', action='store_true', help='descend to zero from the last checkpoint')
+    parser.add_argument('--decay', type=float, default=decay)
+    parser.add_argument('--average', type=float, default=0.9995)
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--seed', type=int, default=0)
