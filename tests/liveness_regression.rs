@@ -2,12 +2,15 @@
 //!
 //! The attacks are **synthetic** (docs/design/0004): made by this repository from a few bona fide
 //! pictures. The floors below say that the check did not get worse, never how good it is at a
-//! door. Networks and pictures are no part of the repository; without them the tests that need them
-//! say so and pass.
+//! door. Those networks and pictures are no part of the repository; without them the tests that need
+//! them say so and pass, and their twins on the embedded models and drawn people remain.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "support/attacks/mod.rs"]
 mod attacks;
+#[cfg(feature = "onnx")]
+#[path = "support/embedded.rs"]
+mod embedded;
 #[cfg(feature = "onnx")]
 #[path = "support/standard.rs"]
 mod standard;
@@ -94,16 +97,22 @@ mod with_networks {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use facelatch::eval::liveness;
     use facelatch::face::liveness::LivenessReason;
     use facelatch::inference::manifest::Manifest;
     use facelatch::inference::manifest::sha256_hex;
     use facelatch::picture;
+    use facelatch::recognition;
     use facelatch::recognition::Recognizer;
+    use serde_json::Value;
 
     use crate::attacks::Species;
     use crate::attacks::make;
     use crate::attacks::source::Source;
-    use crate::standard::{needed, standard};
+    use crate::embedded;
+    use crate::embedded::BONA_FIDE;
+    use crate::embedded::WithStandIn;
+    use crate::standard::{needed, standard, tell};
 
     /// A recognizer on the standard pack as it is shipped.
     fn recognizer(test: &str) -> Option<Recognizer> {
@@ -136,6 +145,7 @@ mod with_networks {
         let test = "the_nine_upstream_samples_end_in_a_right_reason";
         let Some(mut recognizer) = recognizer(test) else { return };
         let Some(samples) = needed(test, "../shared/faces/spoof") else { return };
+        tell(&format!("PICTURES shared {test}"));
         let mut live = 0;
         for path in files(&samples.join("bona-fide")) {
             let reason = judged(&mut recognizer, &fs::read(&path).unwrap());
@@ -211,29 +221,10 @@ mod with_networks {
             return;
         };
         let Some(people) = needed(test, "../shared/faces/lfw/people") else { return };
+        tell(&format!("PICTURES shared {test}"));
         let sources = all_sources(&mut first, &photos, &people);
         assert_eq!(sources.len(), SOURCES);
-        let jobs = SOURCES * Species::ALL.len();
-        let (next, refused) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-        let work = |mut recognizer: Recognizer| {
-            loop {
-                let job = next.fetch_add(1, Ordering::Relaxed);
-                if job >= jobs {
-                    return;
-                }
-                let species = Species::ALL[job / SOURCES];
-                let (source, other) = (&sources[job % SOURCES], &sources[(job + 1) % SOURCES]);
-                let sample = make(source, other, species, SEED);
-                let reason = judged(&mut recognizer, &sample.file);
-                let mut refused = refused.lock().unwrap();
-                *refused.entry(species.name()).or_insert(0) += usize::from(reason.is_some());
-            }
-        };
-        std::thread::scope(|scope| {
-            scope.spawn(|| work(first));
-            scope.spawn(|| work(recognizer(test).unwrap()));
-        });
-        let refused = refused.into_inner().unwrap();
+        let refused = refused(&sources, [first, recognizer(test).unwrap()]);
         eprintln!("synthetic, {SOURCES} of each refused: {refused:?}");
         for (species, floor) in FLOORS {
             let found = refused[species.name()];
@@ -244,4 +235,102 @@ mod with_networks {
         let found = refused[Species::Control.name()];
         assert!(found <= CONTROLS_REFUSED_MAX, "{found} of {SOURCES} controls refused");
     }
+
+    /// How many of the samples of each species are refused, on two threads.
+    fn refused(sources: &[Source], with: [Recognizer; 2]) -> BTreeMap<&'static str, usize> {
+        let count = sources.len();
+        let (next, refused) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+        let work = |mut recognizer: Recognizer| {
+            loop {
+                let job = next.fetch_add(1, Ordering::Relaxed);
+                if job >= count * Species::ALL.len() {
+                    return;
+                }
+                let species = Species::ALL[job / count];
+                let (source, other) = (&sources[job % count], &sources[(job + 1) % count]);
+                let sample = make(source, other, species, SEED);
+                let reason = judged(&mut recognizer, &sample.file);
+                let mut refused = refused.lock().unwrap();
+                *refused.entry(species.name()).or_insert(0) += usize::from(reason.is_some());
+            }
+        };
+        std::thread::scope(|scope| {
+            for recognizer in with {
+                scope.spawn(|| work(recognizer));
+            }
+        });
+        refused.into_inner().unwrap()
+    }
+
+    #[test]
+    fn attacks_with_drawn_people_are_refused_as_often_as_before() {
+        let test = "attacks_with_drawn_people_are_refused_as_often_as_before";
+        let Some(loader) = embedded::runtime(test) else { return };
+        let loader = WithStandIn::new(loader, BONA_FIDE);
+        let mut first = loader.recognizer();
+        let source = |person: u64| {
+            let name = format!("person{person}-0");
+            let image = embedded::drawn(&name);
+            let face = embedded::only_face(&mut first, &image);
+            Source::new(&image, &face, name)
+        };
+        let sources: Vec<Source> = DRAWN.into_iter().filter_map(source).collect();
+        assert_eq!(sources.len(), DRAWN.len());
+        let refused = refused(&sources, [first, loader.recognizer()]);
+        eprintln!("drawn, {} of each refused: {refused:?}", DRAWN.len());
+    }
+
+    #[test]
+    fn a_report_on_drawn_people_counts_what_was_presented() {
+        let test = "a_report_on_drawn_people_counts_what_was_presented";
+        let Some(loader) = embedded::runtime(test) else { return };
+        let loader = WithStandIn::new(loader, BONA_FIDE);
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        for (scene, place) in [
+            ("open", "bona-fide/near"),
+            ("turned", "bona-fide/near"),
+            ("open", "attack/print"),
+            ("nobody", "attack/print"),
+            ("eyes-closed", "refused/EYES_CLOSED/drawn"),
+            ("mask", "refused/FACE_IS_OCCLUDED/drawn"),
+            ("sunglasses", "refused/FACE_IS_OCCLUDED/drawn"),
+            ("nobody", "refused/FACE_NOT_FOUND/drawn"),
+        ] {
+            let to = data.join(place);
+            fs::create_dir_all(&to).unwrap();
+            let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(format!("tests/pictures/people/scene-{scene}.jpg"));
+            fs::copy(file, to.join(format!("{scene}.jpg"))).unwrap();
+        }
+        let info = recognition::info(&embedded::checking());
+        let finished = liveness::run(&liveness::Options {
+            data: &data,
+            out: &folder.path().join("out"),
+            rules: liveness::RuleSet::Posted,
+            info: &info,
+            make: &|| Ok(loader.recognizer()),
+        })
+        .unwrap();
+        let report = finished.json;
+        let rate = |value: &Value| {
+            [&value["count"], &value["trials"]].map(|number| number.as_u64().unwrap())
+        };
+        assert_eq!(report["files"], 8);
+        assert_eq!(rate(&report["bpcer"]), [0, 1], "{report:#}");
+        assert_eq!(rate(&report["bpcer"]["bpnrr"]), [1, 2], "{report:#}");
+        // The stand-in lets every attack through; nobody is none.
+        assert_eq!(rate(&report["apcer"]["print"]), [1, 1], "{report:#}");
+        assert_eq!(rate(&report["apcer"]["print"]["let_through"]), [1, 2], "{report:#}");
+        let refused = report["refused"].as_array().unwrap();
+        assert_eq!(refused.len(), 3, "{report:#}");
+        for row in refused {
+            let [count, trials] = rate(&row["for_that_reason"]);
+            assert!(count == trials && trials > 0, "{row}");
+        }
+        assert!(finished.summary.contains("APCER"), "{}", finished.summary);
+    }
+
+    /// Who is in the attacks with drawn people.
+    const DRAWN: [u64; 4] = [180, 522, 509, 229];
 }

@@ -127,7 +127,8 @@ fn checking() -> Pack {
         pack = manifest.pack("builtin", None, Path::new("")).unwrap();
     }
     let file = ModelFile { name: STAND_IN.into(), ..pack.detector.file.clone() };
-    pack.pad = vec![PadSpec { file, crop_scale: 2.7 }];
+    let normalisation = pack.embedding.normalisation;
+    pack.pad = vec![PadSpec { file, normalisation, side: 80, crop_scale: 2.7 }];
     pack.pad_score_min = 0.5;
     pack
 }
