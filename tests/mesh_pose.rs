@@ -235,12 +235,13 @@ fn drawn_heads_look_where_they_were_turned() {
     let heads = heads();
     for (name, image, drawn) in &heads {
         let (found, _) = reported(&mut recognizer, image);
-        eprintln!("{name}: {found:?}, drawn {drawn:?}");
+        // Measured: at most 6.8 and 10.6; 2.1 and 3.7 in the mean.
+        assert_near(found, *drawn, 15.0, name);
         for axis in 0..2 {
             off[axis] += (found[axis] - drawn[axis]).abs() / heads.len() as f32;
         }
     }
-    eprintln!("off by {off:?}");
+    assert!(off[0] < 4.0 && off[1] < 6.0, "off by {off:?} in the mean");
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn a_mirrored_drawn_head_looks_the_other_way() {
         let ([yaw, pitch], face) = reported(&mut recognizer, &image);
         let (mirror, mirrored_face) = mirrored(&image, &face);
         let found = pose_of(&mut recognizer, &mirror, &mirrored_face);
-        eprintln!("{name}: {found:?} for {:?}", [-yaw, pitch]);
+        // Measured: at most 6.9, here and where heads lean.
         assert_near(found, [-yaw, pitch], 12.0, &name);
     }
 }
@@ -267,7 +268,6 @@ fn a_drawn_head_that_leans_keeps_its_yaw_and_pitch() {
         for degrees in [-30.0, 15.0] {
             let (leaning, leaning_face) = turned(&image, &face, degrees);
             let found = pose_of(&mut recognizer, &leaning, &leaning_face);
-            eprintln!("{name} by {degrees}: {found:?} for {straight:?}");
             assert_near(found, straight, 12.0, &name);
         }
     }

@@ -151,8 +151,8 @@ fn a_drawn_face_keeps_box_and_template_where_ever_it_stands() {
             let back = Rect { x: again.bounds.x + x, y: again.bounds.y + y, ..again.bounds };
             let overlap = back.iou(face.bounds);
             let cosine = recognizer.embed(&moved, &again).unwrap().cosine(&template);
-            eprintln!("{person} by {x}, {y}: {overlap} {cosine}");
-            if overlap < 0.8 || cosine < 0.9 {
+            // Measured: at least 0.86 and 0.974.
+            if overlap < 0.75 || cosine < 0.9 {
                 wrong.push(format!("{person} by {x}, {y}: overlap {overlap}, cosine {cosine}"));
             }
         }
@@ -254,8 +254,8 @@ fn the_second_stage_of_the_embedded_pack_brings_its_points_nearer_to_the_drawn_o
         }
         sum / portraits.len() as f32
     });
-    eprintln!("points off: {coarse} without the second stage, {fine} with it");
-    assert!(fine < 0.15 && fine < 0.9 * coarse, "{coarse} without it, {fine} with it");
+    // Measured: 0.128 and 0.103. Both stages pull unusual proportions towards the usual ones.
+    assert!(fine < 0.125 && fine < 0.9 * coarse, "{coarse} without it, {fine} with it");
 }
 
 /// A picture of noise that repeats from run to run.
