@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::api_support::contract::{Api, Pictures, TESTS};
 use crate::support::client::{Client, Transport};
-use crate::support::{Home, People, Setting, beside, builtin_has_liveness, needed, nobody};
+use crate::support::{Home, People, Setting, beside, builtin_has_liveness, needed, nobody, tell};
 
 /// How many of the tests are repeated over TLS: the socket differs, the service does not.
 const TLS_TESTS: std::ops::Range<usize> = 1..5;
@@ -29,6 +29,7 @@ fn pictures(people: &People) -> Pictures {
 pub fn standard_pack(test: &str) -> Option<PathBuf> {
     static INSTALLED: OnceLock<(Home, PathBuf)> = OnceLock::new();
     needed(test, "../shared/models/standard")?;
+    tell(&format!("PACK standard {test}"));
     let (_, folder) = INSTALLED.get_or_init(|| {
         let home = Home::with(Setting { pack: "standard", ..Setting::default() });
         let from = beside("../shared/models");

@@ -194,11 +194,12 @@ impl Home {
     }
 }
 
-/// Says with which models a daemon of this test runs; the harness names threads by their tests.
+/// Says that a daemon of this test runs the embedded models, which may come to run unasked; the
+/// harness names threads by their tests.
 fn tell_pack(process: &Process) {
-    let is_builtin = process.lines().iter().any(|line| message(line) == "models_notice");
-    let pack = if is_builtin { "builtin" } else { "standard" };
-    tell(&format!("PACK {pack} {}", std::thread::current().name().unwrap_or("main")));
+    if process.lines().iter().any(|line| message(line) == "models_notice") {
+        tell(&format!("PACK builtin {}", std::thread::current().name().unwrap_or("main")));
+    }
 }
 
 /// The message of a JSON log line.
