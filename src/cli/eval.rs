@@ -181,7 +181,7 @@ fn run_recognition(args: RecognitionArgs, models: &ModelsConfig) -> anyhow::Resu
 }
 
 /// The pack that was asked for, and no other: `builtin`, which takes the place of a `standard` that
-/// is not installed, has no liveness model, and an error about it would name the wrong pack.
+/// is not installed, is another pack, and figures of it would go by the wrong name.
 pub fn chosen(models: &ModelsConfig) -> anyhow::Result<Pack> {
     let pack = assembly::pack(models)?;
     if pack.name == models.pack {

@@ -309,7 +309,7 @@ impl ModelEntry {
         if let Some(landmarks) = &self.landmarks {
             let [left, right, ..] = landmarks.template;
             let apart = (right[0] - left[0]).hypot(right[1] - left[1]);
-            if !is_width(landmarks.side) || !(apart > 0.0 && apart.is_finite()) {
+            if !(is_width(landmarks.side) && apart > 0.0 && apart.is_finite()) {
                 let reason = "side is not the width of the input, or the eyes of the template are \
                               not apart";
                 return Err(reason.into());

@@ -684,7 +684,17 @@ mod tests {
         assert!(manifest.models_of(BUILTIN).unwrap().iter().all(|(_, model)| is_embedded(model)));
         assert!(!pack.is_for_door);
         assert_eq!(pack.embedding.file.sha256, sha256_hex(&pack.embedding.file.bytes));
-        assert!(pack.notice.unwrap().contains("facelatch models install"));
+        let notice = pack.notice.unwrap();
+        assert!(notice.contains("facelatch models install") && notice.contains("not for a door"));
+        // What it says of liveness has to change together with what the pack holds.
+        let entry = manifest.pack_entry(BUILTIN).unwrap();
+        for text in [notice.as_str(), &entry.summary] {
+            assert_eq!(
+                text.contains("no liveness check") || text.contains("without a liveness check"),
+                !entry.has_liveness(),
+                "{text}"
+            );
+        }
     }
 
     #[test]
