@@ -46,6 +46,7 @@ use crate::people::scene::varied;
 use crate::people::traits::Person;
 use crate::standard::needed;
 use crate::standard::standard;
+use crate::standard::tell;
 
 /// Least confidence of a detection.
 const CONFIDENCE_MIN: f32 = 0.7;
@@ -72,7 +73,10 @@ fn image(picture: &Picture) -> Image {
 
 fn runtime(test: &str) -> Option<OnnxLoader> {
     let library = format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH);
-    Some(OnnxLoader::new(Some(&needed(test, &library)?)).unwrap())
+    let loader = OnnxLoader::new(Some(&needed(test, &library)?)).unwrap();
+    tell(&format!("PICTURES drawn {test}"));
+    tell(&format!("PACK builtin {test}"));
+    Some(loader)
 }
 
 fn builtin() -> Pack {
@@ -147,6 +151,7 @@ fn the_embedded_models_find_the_portraits_and_tell_people_apart() {
 fn the_standard_pack_finds_the_portraits_and_tells_people_apart() {
     let test = "the_standard_pack_finds_the_portraits_and_tells_people_apart";
     let Some((loader, models)) = standard(test) else { return };
+    tell(&format!("PICTURES drawn {test}"));
     let pack = Manifest::embedded().pack("standard", None, &models).unwrap();
     let mut recognizer = Recognizer::load(&pack, &loader, 1).unwrap();
     finds_and_tells_apart(&mut recognizer);
@@ -203,6 +208,7 @@ fn each_reason_of_the_liveness_check_can_be_drawn() {
 fn the_whole_liveness_check_of_the_standard_pack_gives_each_reason() {
     let test = "the_whole_liveness_check_of_the_standard_pack_gives_each_reason";
     let Some((loader, models)) = standard(test) else { return };
+    tell(&format!("PICTURES drawn {test}"));
     let pack = Manifest::embedded().pack("standard", None, &models).unwrap();
     let mut recognizer = Recognizer::load(&pack, &loader, 1).unwrap();
     // The embedded detector sees three faces in one that fills the picture, and none behind a hand.

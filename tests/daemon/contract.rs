@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::api_support::contract::{Api, Pictures, TESTS};
 use crate::support::client::{Client, Transport};
-use crate::support::{Home, People, Setting, beside, needed, nobody};
+use crate::support::{Home, People, Setting, beside, builtin_has_liveness, needed, nobody, tell};
 
 /// How many of the tests are repeated over TLS: the socket differs, the service does not.
 const TLS_TESTS: std::ops::Range<usize> = 1..5;
@@ -29,6 +29,7 @@ fn pictures(people: &People) -> Pictures {
 pub fn standard_pack(test: &str) -> Option<PathBuf> {
     static INSTALLED: OnceLock<(Home, PathBuf)> = OnceLock::new();
     needed(test, "../shared/models/standard")?;
+    tell(&format!("PACK standard {test}"));
     let (_, folder) = INSTALLED.get_or_init(|| {
         let home = Home::with(Setting { pack: "standard", ..Setting::default() });
         let from = beside("../shared/models");
@@ -38,6 +39,16 @@ pub fn standard_pack(test: &str) -> Option<PathBuf> {
         (home, folder)
     });
     Some(folder.clone())
+}
+
+/// The setting of a pack that can check liveness: the standard one, or that in the binary where only
+/// that is at hand; `None` after a loud word when neither can.
+pub fn pack_with_liveness(test: &str) -> Option<Setting> {
+    if builtin_has_liveness() && !beside("../shared/models/standard").exists() {
+        return Some(Setting::default());
+    }
+    let models = Some(standard_pack(test)?);
+    Some(Setting { pack: "standard", models, ..Setting::default() })
 }
 
 fn run(home: &Home, people: &People, tests: std::ops::Range<usize>) {
@@ -62,20 +73,21 @@ fn run(home: &Home, people: &People, tests: std::ops::Range<usize>) {
 #[test]
 fn the_contract_holds_with_the_standard_pack() {
     let test = "the_contract_holds_with_the_standard_pack";
-    let (Some(people), Some(models)) = (People::find(test), standard_pack(test)) else { return };
+    let Some(models) = standard_pack(test) else { return };
+    let Some(people) = People::photographed(test) else { return };
     let setting = Setting { pack: "standard", models: Some(models), ..Setting::default() };
     run(&Home::with(setting), &people, 0..TESTS.len());
 }
 
 #[test]
 fn the_contract_holds_with_the_builtin_pack() {
-    let Some(people) = People::find("the_contract_holds_with_the_builtin_pack") else { return };
+    let people = People::drawn("the_contract_holds_with_the_builtin_pack");
     run(&Home::new(), &people, 0..TESTS.len());
 }
 
 #[test]
 fn the_contract_holds_over_tls() {
-    let Some(people) = People::find("the_contract_holds_over_tls") else { return };
+    let people = People::drawn("the_contract_holds_over_tls");
     let home = Home::with(Setting { tls: true, ..Setting::default() });
     run(&home, &people, TLS_TESTS);
 }

@@ -28,7 +28,18 @@ fn events(daemon: &Daemon, wanted: &str, count: usize) -> Vec<Value> {
 #[test]
 fn an_enrolled_person_opens_the_door_and_the_event_says_why() {
     let test = "an_enrolled_person_opens_the_door_and_the_event_says_why";
-    let Some(people) = People::find(test) else { return };
+    opens_and_says_why(&People::drawn(test));
+}
+
+/// The whole way to the relay once with photographs, which drawn people may be easier than.
+#[test]
+fn a_photographed_person_opens_the_door_too() {
+    let test = "a_photographed_person_opens_the_door_too";
+    let Some(people) = People::photographed(test) else { return };
+    opens_and_says_why(&people);
+}
+
+fn opens_and_says_why(people: &People) {
     let camera = "[[camera]]\nname = \"front\"\nsource = \"replay:{home}/pictures\"\nfps = 5\n\
                   collection = \"staff\"\ncooldown_s = 1\n";
     let home = Home::with(Setting { more: format!("{DOOR}{camera}"), ..Setting::default() });

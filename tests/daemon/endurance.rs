@@ -29,7 +29,7 @@ impl Drop for Over<'_> {
 #[test]
 fn sigterm_under_load_ends_in_time_and_no_answer_is_torn() {
     let test = "sigterm_under_load_ends_in_time_and_no_answer_is_torn";
-    let Some(people) = People::find(test) else { return };
+    let people = People::drawn(test);
     let home = Home::new();
     let daemon = home.start();
     daemon.client.create("staff");
@@ -84,7 +84,7 @@ fn sigterm_does_not_wait_for_clients_that_say_nothing_or_never_finish() {
 #[test]
 fn after_sigkill_every_acknowledged_person_is_there() {
     let test = "after_sigkill_every_acknowledged_person_is_there";
-    let Some(people) = People::find(test) else { return };
+    let people = People::drawn(test);
     let home = Home::new();
     let mut acknowledged: Vec<String> = Vec::new();
     for (round, kill_after) in ACKNOWLEDGED.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::contract::standard_pack;
-use crate::support::{Ended, Home, Setting, builtin_has_liveness, needed, nobody};
+use crate::support::{Ended, Home, Setting, builtin_has_liveness, needed, nobody, tell};
 
 fn evaluate(home: &Home, more: &[&str]) -> Ended {
     let (data, out) = (home.path("data"), home.path("out"));
@@ -69,6 +69,7 @@ fn real_samples_are_reported_and_nothing_is_skipped() {
     let test = "real_samples_are_reported_and_nothing_is_skipped";
     let Some(samples) = needed(test, "../shared/faces/spoof") else { return };
     let Some(models) = standard_pack(test) else { return };
+    tell(&format!("PICTURES shared {test}"));
     let home = Home::with(Setting { pack: "standard", models: Some(models), ..Setting::default() });
     let people = copy(&home, &samples.join("bona-fide"), "bona-fide") as u64;
     let attacks = copy(&home, &samples.join("attack"), "attack/screen") as u64;

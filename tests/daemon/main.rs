@@ -1,6 +1,7 @@
 //! The running binary: started, asked, stopped, killed and started again, as a user would.
 //!
-//! Every test has a folder, a store and ports of its own. Faces come from `../shared/faces`; where
+//! Every test has a folder, a store and ports of its own. Faces are drawn (`tests/pictures/people`);
+//! photographs of `../shared/faces` come besides in the contract and at the door, once each. Where
 //! they, a model pack or a broker are absent, the tests that need them say so by name and pass.
 #![cfg(feature = "onnx")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]

@@ -57,6 +57,41 @@ fn a_changed_model_file_refuses_to_start() {
     assert!(ready.json.to_string().contains("yunet_n_dynamic.onnx"), "{}", ready.json);
 }
 
+/// The same where no real models are at hand: files with the right names and something else in them.
+#[test]
+fn files_that_are_no_models_refuse_to_start_and_half_a_pack_is_not_replaced() {
+    let home = Home::new();
+    let listed = home.run(&["models", "list", "--json"]).json();
+    let packs = listed["packs"].as_array().unwrap();
+    let standard = packs.iter().find(|pack| pack["name"] == "standard").unwrap();
+    let files = standard["files"].as_array().unwrap().iter();
+    let outside: Vec<_> = files
+        .filter(|file| file["file"].as_str().unwrap().starts_with("standard/"))
+        .map(|file| (home.path("models").join(file["file"].as_str().unwrap()), file))
+        .collect();
+    assert!(outside.len() > 3, "{standard:#}");
+    fs::create_dir_all(home.path("models/standard")).unwrap();
+    for (path, _) in &outside {
+        fs::write(path, b"no model").unwrap();
+    }
+    home.configure(&Setting { pack: "standard", ..Setting::default() });
+    let refusal = home.run(&["run"]);
+    assert_ne!(refusal.code, Some(0), "{refusal:?}");
+    refusal.says(&[&hex(b"no model"), "models install"]);
+    let verified = home.run(&["models", "verify"]).with(1);
+    for (_, file) in &outside {
+        let name = file["file"].as_str().unwrap();
+        assert!(format!("{verified:?}").contains(name), "{name}: {verified:?}");
+    }
+    let (gone, _) = &outside[0];
+    fs::remove_file(gone).unwrap();
+    let daemon = home.start();
+    let ready = daemon.client.get("/ready");
+    assert_eq!(ready.status, 500, "{}", ready.json);
+    let name = gone.file_name().unwrap().to_str().unwrap();
+    assert!(ready.json.to_string().contains(name), "{}", ready.json);
+}
+
 #[test]
 fn without_a_runtime_everything_but_faces_works() {
     let runtime = Some("/nonexistent/libonnxruntime.so".to_string());

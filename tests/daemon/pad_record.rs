@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::contract::standard_pack;
+use crate::contract::pack_with_liveness;
 use crate::support::process::Process;
 use crate::support::{Home, People, Setting, builtin_has_liveness};
 
@@ -21,16 +21,11 @@ name = "back"
 source = "replay:{home}/pictures"
 "#;
 
-/// A home whose cameras show one person; `None` without models or pictures.
+/// A home whose cameras show one person; `None` without models that can check liveness.
 fn home(test: &str) -> Option<Home> {
-    let (people, models) = (People::find(test)?, standard_pack(test)?);
-    let setting = Setting {
-        pack: "standard",
-        models: Some(models),
-        more: CAMERAS.into(),
-        ..Setting::default()
-    };
-    let home = Home::with(setting);
+    let setting = pack_with_liveness(test)?;
+    let people = People::drawn(test);
+    let home = Home::with(Setting { more: CAMERAS.into(), ..setting });
     fs::create_dir(home.path("pictures")).unwrap();
     fs::copy(people.file(0, 0), home.path("pictures/1.jpg")).unwrap();
     Some(home)

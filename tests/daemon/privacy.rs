@@ -26,7 +26,7 @@ fn pieces(file: &[u8]) -> HashSet<&[u8]> {
 #[test]
 fn the_raw_file_forgets_a_deleted_person() {
     let test = "the_raw_file_forgets_a_deleted_person";
-    let Some(people) = People::find(test) else { return };
+    let people = People::drawn(test);
     let home = Home::new();
     let daemon = home.start();
     daemon.client.create("staff");

@@ -111,7 +111,7 @@ fn everything_but_the_store_may_be_read_only() {
         eprintln!("SKIPPED {test}: needs root and mounts ({hindrance})");
         return;
     }
-    let Some(people) = People::find(test) else { return };
+    let people = People::drawn(test);
     let home = home_with_camera(&people);
     let daemon = home.start_as(read_only(&home));
     assert!(daemon.shown_key.is_some(), "a first start");
@@ -144,9 +144,8 @@ fn may_change(path: &str, store: &Path) -> bool {
 #[test]
 fn no_file_outside_the_store_is_opened_for_writing() {
     let test = "no_file_outside_the_store_is_opened_for_writing";
-    let (Some(strace), Some(people)) = (program(test, "strace"), People::find(test)) else {
-        return;
-    };
+    let Some(strace) = program(test, "strace") else { return };
+    let people = People::drawn(test);
     let home = home_with_camera(&people);
     let trace = home.path("trace");
     let mut command = Command::new(strace);

@@ -11,8 +11,14 @@ pub fn needed(test: &str, path: &str) -> Option<PathBuf> {
     if found.exists() {
         return Some(found);
     }
-    eprintln!("SKIPPED {test}: {} is missing", found.display());
+    tell(&format!("SKIPPED {test}: {path} is missing"));
     None
+}
+
+/// A line for the summary of `./dev test`, in one piece, as other tests write at the same time.
+pub fn tell(line: &str) {
+    let line = format!("{line}\n");
+    eprint!("{line}");
 }
 
 /// The runtime, and the folder of the models.
@@ -20,5 +26,7 @@ pub fn standard(test: &str) -> Option<(OnnxLoader, PathBuf)> {
     needed(test, "../shared/models/standard")?;
     let models = needed(test, "../shared/models")?;
     let runtime = format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH);
-    Some((OnnxLoader::new(Some(&needed(test, &runtime)?)).unwrap(), models))
+    let loader = OnnxLoader::new(Some(&needed(test, &runtime)?)).unwrap();
+    tell(&format!("PACK standard {test}"));
+    Some((loader, models))
 }
