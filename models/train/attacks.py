@@ -177,9 +177,8 @@ def worker(k, a):
 
 
 def generate(a):
-    from ring import create_ring
-    if not os.path.exists(f'{a.ring}/count.npy'):
-        create_ring(a.ring, a.pool, image=(np.uint8, (SIDE, SIDE, 3)), logits=(np.float32, (2, 3)))
+    from ring import ensure_ring
+    ensure_ring(a.ring, a.pool, a.workers, image=(np.uint8, (SIDE, SIDE, 3)), logits=(np.float32, (2, 3)))
     workers = [multiprocessing.Process(target=worker, args=(k, a), daemon=True) for k in range(a.workers)]
     [w.start() for w in workers]
     [w.join() for w in workers]
@@ -226,7 +225,7 @@ def train(a):
     import torch.nn.functional as F
     from loop import Run
     from ring import filled, open_ring
-    image, logits, count = open_ring(a.ring, ('image', 'logits'))
+    image, logits, count = open_ring(a.ring, ('image', 'logits'), wait_for=20 * a.batch)
     net = network()
     run = Run(net, a.out, a)
     print('parameters', sum(p.numel() for p in net.parameters()), flush=True)

@@ -58,7 +58,7 @@ def photometry(im, r):
 
 
 class Faces:
-    """Draws one aligned picture, 112x112 BGR, from the canvases of `prepare.py distil`."""
+    """Draws one aligned picture, 112x112 BGR, from the canvases of `embedding.py prepare`."""
 
     def __init__(self, work, seed):
         cv2.setNumThreads(1)

@@ -107,7 +107,8 @@ def consensus(yunet, image, points, size=320):
     """Mean of YuNet's five points over the picture and its mirror image at five sizes, those that see this face.
 
     One look of YuNet differs from the next, at another size or mirrored, by 7 to 8 % of the distance between the eyes, so a
-    single look is a noisy label and a noisy truth.
+    single look is a noisy label and a noisy truth. A mirrored x is W - x: over 249 pictures of fold 5 at 320 pixels the two
+    looks then differ by -0.4 pixels on average (standard error 0.2), by -1.4 with W - 1 - x.
     """
     eyes, found = np.linalg.norm(points[1] - points[0]), []
     mirrored = np.ascontiguousarray(image[:, ::-1])
@@ -117,7 +118,7 @@ def consensus(yunet, image, points, size=320):
             if not len(all_points):
                 continue
             if flip:
-                all_points = (all_points * (-1, 1) + (image.shape[1] - 1, 0))[:, [1, 0, 2, 4, 3]]
+                all_points = (all_points * (-1, 1) + (image.shape[1], 0))[:, [1, 0, 2, 4, 3]]
             away = np.linalg.norm(all_points - points, axis=2).mean(1)
             if away.min() < 0.25 * eyes:
                 found.append(all_points[np.argmin(away)])

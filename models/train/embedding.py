@@ -102,9 +102,8 @@ def worker(k, a):
 
 
 def generate(a):
-    from ring import create_ring
-    if not os.path.exists(f'{a.ring}/count.npy'):
-        create_ring(a.ring, a.pool, image=(np.uint8, (SIZE, SIZE, 3)), embedding=(np.float32, (128,)),
+    from ring import ensure_ring
+    ensure_ring(a.ring, a.pool, a.workers, image=(np.uint8, (SIZE, SIZE, 3)), embedding=(np.float32, (128,)),
                     hint=(np.uint8, (7, 7, CHANNELS)))
     workers = [multiprocessing.Process(target=worker, args=(k, a), daemon=True) for k in range(a.workers)]
     [w.start() for w in workers]
@@ -162,7 +161,7 @@ def train(a):
     import torch.nn.functional as F
     from loop import Run
     from ring import filled, open_ring
-    image, embedding, hint, count = open_ring(a.ring, ('image', 'embedding', 'hint'))
+    image, embedding, hint, count = open_ring(a.ring, ('image', 'embedding', 'hint'), wait_for=20 * a.batch)
     net = network()
     run = Run(net, a.out, a)
     forward = torch.compile(net) if a.compile else net

@@ -86,9 +86,7 @@ def train(a):
     run = Run(net, a.out, a)
     print('parameters', sum(p.numel() for p in net.parameters()), flush=True)
     workers = torch.utils.data.DataLoader(stream(a.work, a.batch, a.seed + run.step), batch_size=None, num_workers=a.workers)
-    for x, t in workers:
-        if not run.going():
-            break
+    for x, t in until_stopped(workers, run):
         with torch.autocast(run.device, torch.bfloat16):
             o = run.net(x.to(run.device))
         o, t = o.float().view(-1, 5, 2), t.to(run.device).view(-1, 5, 2)
@@ -110,6 +108,18 @@ def stream(work, batch, seed):
                 yield torch.from_numpy(tensors(np.stack(crops))), torch.from_numpy(np.stack(offsets).astype(np.float32))
 
     return Stream()
+
+
+def until_stopped(workers, run):
+    """Batches while the run goes on. A signal to the whole group of processes ends the workers as well: that is no error."""
+    try:
+        for batch in workers:
+            if not run.going():
+                return
+            yield batch
+    except RuntimeError:
+        if not run.stopped:
+            raise
 
 
 def export(a):

@@ -13,6 +13,10 @@ import numpy as np
 import torch
 
 
+# Of the averaged weights during a descent: 500 steps.
+DESCENT_AVERAGE = 0.998
+
+
 class Run:
     """One training: network, averaged weights, optimiser, schedule, log, checkpoints."""
 
@@ -27,14 +31,16 @@ class Run:
         self.opt = torch.optim.AdamW([{'params': many, 'weight_decay': options.decay}, {'params': few, 'weight_decay': 0}],
                                      lr=options.lr, betas=(0.9, 0.99))
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
-        self.last = f'{out}/last.pt'
-        if os.path.exists(self.last):
-            state = torch.load(self.last, map_location=self.device, weights_only=True)
+        self.first = 0  # step at which the descent, when this is one, began
+        self.kept, began_at = f'{out}/{"descent" if options.anneal else "last"}.pt', f'{out}/last.pt'
+        source = self.kept if os.path.exists(self.kept) else began_at
+        if os.path.exists(source):
+            state = torch.load(source, map_location=self.device, weights_only=True)
             net.load_state_dict(state['net'])
             self.opt.load_state_dict(state['opt'])
             self.average, self.step, self.seconds = state['average'], state['step'], state['seconds']
+            self.first = state['first'] if source == self.kept else self.step
             print(f'goes on from step {self.step}, {self.seconds / 60:.0f} minutes', flush=True)
-        self.first = self.step  # of the descent, when this is one
         self.stopped = False
         for s in (signal.SIGTERM, signal.SIGINT):
             signal.signal(s, lambda *_: setattr(self, 'stopped', True))
@@ -42,16 +48,16 @@ class Run:
         torch.manual_seed(options.seed + self.step)
         self.log, self.sums, self.began, self.saved = open(f'{out}/log.jsonl', 'a'), [], time.time(), time.time()
 
-    def progress(self):
-        """0..1 of the run that was asked for."""
-        return (self.step - self.first) / max(1, self.o.steps - (0 if self.o.anneal else self.first))
+    def done(self):
+        """Steps of the run that was asked for: all of them, or those of the descent."""
+        return self.step - self.first if self.o.anneal else self.step
 
     def rate(self):
         warm = min(1.0, (self.step + 1) / 300)
-        return self.o.lr * warm * (max(0.0, 1 - self.progress()) if self.o.anneal else 1.0)
+        return self.o.lr * warm * (max(0.0, 1 - self.done() / self.o.steps) if self.o.anneal else 1.0)
 
     def going(self):
-        return not self.stopped and self.step - (self.first if self.o.anneal else 0) < self.o.steps
+        return not self.stopped and self.done() < self.o.steps
 
     def update(self, loss, parts):
         """One step of the optimiser and of the average. `parts` are the named losses, for the log."""
@@ -62,7 +68,8 @@ class Run:
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.opt.step()
         self.step += 1
-        keep = min(self.o.average, (1 + self.step) / (10 + self.step))
+        # A descent is short: an average over more of it would hold the weights from before.
+        keep = min(DESCENT_AVERAGE if self.o.anneal else self.o.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             now = self.net.state_dict()
             names = [k for k, v in now.items() if v.dtype.is_floating_point]
@@ -85,15 +92,25 @@ class Run:
         self.log.flush()
 
     def save(self):
-        """A descent never overwrites what a longer run would go on from."""
+        """What a stopped run goes on from. A descent has a file of its own, so that a longer run can follow it."""
         self.saved = time.time()
-        state = dict(net=self.net.state_dict(), opt=self.opt.state_dict(), average=self.average, step=self.step,
+        state = dict(net=self.net.state_dict(), opt=self.opt.state_dict(), average=self.average, step=self.step, first=self.first,
                      seconds=self.seconds + time.time() - self.began)
-        if not self.o.anneal:
-            torch.save(state, self.last + '.part')
-            os.replace(self.last + '.part', self.last)
-        torch.save(self.average, f'{self.out}/{"annealed" if self.o.anneal else "average"}.pt')
+        whole(state, self.kept)
 
     def finish(self):
+        """At the end of a run the weights and their average, each ready for export; of one that was stopped, only its state."""
         self.save()
+        if self.done() >= self.o.steps:
+            name = 'annealed' if self.o.anneal else 'average'
+            whole(self.average, f'{self.out}/{name}.pt')
+            if self.o.anneal:
+                whole(self.net.state_dict(), f'{self.out}/annealed_last.pt')
+                os.remove(self.kept)
         print('stopped' if self.stopped else 'done', 'at step', self.step, flush=True)
+
+
+def whole(value, path):
+    """A file that is there whole or not at all."""
+    torch.save(value, path + '.part')
+    os.replace(path + '.part', path)

@@ -5,16 +5,33 @@ import time
 import numpy as np
 
 
-def create_ring(folder, slots, **arrays):
-    """Makes the files of a ring: NAME=(dtype, shape of one sample)."""
+def create_ring(folder, slots, workers, **arrays):
+    """Makes the files of a ring: NAME=(dtype, shape of one sample). `count.npy`, which says that it is there, comes last and
+    whole; it holds what each of the workers has written."""
     os.makedirs(folder, exist_ok=True)
     for name, (dtype, shape) in arrays.items():
         np.lib.format.open_memmap(f'{folder}/{name}.npy', mode='w+', dtype=dtype, shape=(slots, *shape))
-    np.lib.format.open_memmap(f'{folder}/count.npy', mode='w+', dtype=np.int64, shape=(16,))
+    np.save(f'{folder}/new.npy', np.zeros(workers, np.int64))
+    os.replace(f'{folder}/new.npy', f'{folder}/count.npy')
 
 
-def open_ring(folder, names, mode='r'):
-    """The arrays and, last, the number of samples that each worker has written."""
+def ensure_ring(folder, slots, workers, **arrays):
+    """The ring of an earlier run goes on, with as many workers as it was made for: slots belong to workers."""
+    if not os.path.exists(f'{folder}/count.npy'):
+        return create_ring(folder, slots, workers, **arrays)
+    found = len(np.load(f'{folder}/count.npy', mmap_mode='r'))
+    if found != workers:
+        raise SystemExit(f'{folder} was made for {found} workers: --workers {found}, or another --ring')
+
+
+def open_ring(folder, names, mode='r', wait_for=0):
+    """The arrays and, last, the number of samples that each worker has written; waits until `wait_for` samples are there."""
+    told = False
+    while wait_for and not (os.path.exists(f'{folder}/count.npy') and filled(np.load(f'{folder}/count.npy'), 1 << 40) >= wait_for):
+        if not told:
+            print(f'waiting for {wait_for} samples in {folder}', flush=True)
+        told = True
+        time.sleep(2)
     return [np.load(f'{folder}/{name}.npy', mmap_mode=mode) for name in (*names, 'count')]
 
 
@@ -38,9 +55,8 @@ class Slots:
 
 
 def filled(count, slots):
-    """How many slots, counted from the first, hold a sample."""
-    used = count[count > 0]
-    return min(slots, int(used.min()) * len(used)) if len(used) else 0
+    """How many slots, counted from the first, hold a sample: the workers take turns, so the slowest one decides."""
+    return min(slots, int(np.min(count)) * len(count))
 
 
 def training_options(parser, lr, batch, steps, decay=0.02):

@@ -367,9 +367,9 @@ impl Pipeline {
         self.status.count_frame();
         let captured = frame.captured.min(self.parts.clock.now());
         let Ok(image) = frame.to_image() else { return outcome.seen };
-        let job = move |recognizer: &mut Recognizer| recognizer.detect_near(&image);
+        let job = move |recognizer: &mut Recognizer| recognizer.places_near(&image);
         match self.parts.pool.run_blocking(Lane::Camera, job) {
-            Ok(Ok(faces)) if faces.iter().any(|face| is_there(face.bounds, place)) => captured,
+            Ok(Ok(faces)) if faces.iter().any(|face| is_there(*face, place)) => captured,
             _ => outcome.seen,
         }
     }

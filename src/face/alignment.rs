@@ -142,6 +142,12 @@ pub fn add_sample(image: &Image, at: Point, share: f32, rgb: &mut [f32; 3]) {
             return;
         }
     }
+    add_sample_near_edge(image, at, share, rgb);
+}
+
+/// As [`add_sample`], where some of the four pixels may lie outside.
+fn add_sample_near_edge(image: &Image, at: Point, share: f32, rgb: &mut [f32; 3]) {
+    let (width, height) = (image.width() as f32, image.height() as f32);
     let (left, top) = (at.x.floor(), at.y.floor());
     if !(left >= -1.0 && top >= -1.0 && left < width && top < height) {
         return;
@@ -320,6 +326,28 @@ mod tests {
                 pairs.map(|(from, to)| transform.apply(*from).distance(to).powi(2)).sum()
             };
             prop_assert!(error(best) <= error(other) + 1e-2);
+        }
+    }
+
+    proptest! {
+        /// The short way for points between four pixels that are there gives the long one's bits.
+        #[test]
+        fn the_short_way_is_the_long_one(
+            (width, height) in (1u32..5, 1u32..5),
+            (x, y) in (-1.5f32..5.5, -1.5f32..5.5),
+            edge in 0usize..6,
+            share in 0.01f32..1.0,
+            seed in any::<u8>(),
+        ) {
+            let pixels: Vec<u8> =
+                (0..width * height * 3).map(|at| (at as u8).wrapping_mul(89) ^ seed).collect();
+            let image = Image::from_rgb(width, height, pixels).unwrap();
+            let last = width as f32 - 1.0;
+            let x = [x, 0.0, -0.0, last, last.next_down(), f32::NAN][edge];
+            let (mut short, mut long) = ([0.5; 3], [0.5; 3]);
+            add_sample(&image, Point::new(x, y), share, &mut short);
+            add_sample_near_edge(&image, Point::new(x, y), share, &mut long);
+            prop_assert_eq!(short.map(f32::to_bits), long.map(f32::to_bits));
         }
     }
 }

@@ -11,9 +11,9 @@ use crate::face::geometry::Point;
 /// Values of the network's answer: x and y of five points.
 pub const OFFSETS: usize = 10;
 
-/// Farthest that a point may be moved, in distances between the eyes. Within it a point stays in its
-/// own part of the face: eye and nose lie about .75 apart. A network that wants more is shown no
-/// face, or one that the detector's points have turned on its head.
+/// Farthest that a point may be moved, in distances between the eyes: less than from an eye to the
+/// nose, about .75. A network that wants more is shown no face, or one that the detector's points
+/// have turned on its head.
 pub const OFFSET_MAX: f32 = 0.6;
 
 /// The points where the network says that they are, in picture coordinates; `to_template` is the

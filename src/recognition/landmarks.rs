@@ -1,11 +1,12 @@
 //! The network that moves the detector's five points to where they belong.
 //!
 //! It runs right after detection, so that whatever uses the points (quality, pose, liveness,
-//! alignment, tracks) sees the same ones. What it cannot tell leaves the detector's points as they
-//! are; a network that fails is an error, never a face with the old points.
+//! alignment, tracks) sees the same ones. A network that fails or answers no numbers is an error;
+//! one that would move a point too far was shown no face, and leaves the detector's points.
 
 use crate::face::detection::Detection;
 use crate::face::image::Image;
+use crate::face::landmarks::OFFSETS;
 use crate::face::landmarks::refined;
 use crate::inference::InferenceError;
 use crate::inference::LandmarksSpec;
@@ -50,7 +51,10 @@ impl LandmarkNetwork {
         let Some(transform) = self.aligner.transform(face) else { return Ok(()) };
         let outputs = self.model.run(&self.aligner.warp(image, transform))?;
         let offsets = outputs.get("offsets")?.values.as_slice().try_into();
-        let offsets = offsets.map_err(|_| meaningless("ten offsets"))?;
+        let offsets: &[f32; OFFSETS] = offsets.map_err(|_| meaningless("ten offsets"))?;
+        if !offsets.iter().all(|offset| offset.is_finite()) {
+            return Err(meaningless("finite offsets"));
+        }
         if let Some(points) = refined(transform, self.aligner.template(), offsets) {
             face.landmarks = points;
         }
@@ -67,7 +71,6 @@ mod tests {
     use crate::face::alignment::Similarity;
     use crate::face::geometry::Point;
     use crate::face::geometry::Rect;
-    use crate::face::landmarks::OFFSETS;
     use crate::inference::ChannelOrder;
     use crate::inference::ModelFile;
     use crate::inference::Normalisation;
@@ -177,9 +180,21 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_no_number_is_an_error() {
+        let (before, _) = face(10.0, 2.0);
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut offsets = [0.1; OFFSETS];
+            offsets[9] = value;
+            let refined =
+                network(&answering("offsets", &offsets)).refine(&picture(), &mut [before]);
+            assert!(matches!(refined, Err(InferenceError::Shape { .. })), "{value}");
+        }
+    }
+
+    #[test]
     fn an_answer_that_means_nothing_leaves_the_detectors_points() {
         let (before, _) = face(10.0, 2.0);
-        for value in [f32::NAN, f32::INFINITY, 0.61, -3.0] {
+        for value in [0.61, -3.0] {
             let mut offsets = [0.1; OFFSETS];
             offsets[9] = value;
             let mut faces = [before];

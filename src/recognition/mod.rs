@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::face::comparison::ScoreMap;
 use crate::face::detection::Detection;
 use crate::face::eyes::EyeRatio;
+use crate::face::geometry::Rect;
 use crate::face::image::Image;
 use crate::face::liveness::{ImageRules, LivenessReport};
 use crate::face::tail::Tail;
@@ -78,6 +79,9 @@ pub struct StageTimes {
     pub liveness: Duration,
 }
 
+/// Most faces of one frame that a camera's look answers, largest first: each costs an inference or
+/// three, and who stands in front counts.
+pub const NEAR_FACES_MAX: usize = 8;
 /// Canvas of the first look in pixels. At this size one face was found in every one of 13,233
 /// portraits, and large faces are lost on a larger canvas.
 const NEAR_SIDE_PX: usize = 320;
@@ -131,12 +135,22 @@ impl Recognizer {
         Ok(faces)
     }
 
-    /// The faces that the first look finds, largest first: at a fifth of the cost what a camera
-    /// loop needs, where most frames show nobody and people come closer by themselves.
+    /// The [`NEAR_FACES_MAX`] largest faces that the first look finds, largest first: at a fifth of
+    /// the cost what a camera loop needs, where most frames show nobody and people come closer by
+    /// themselves.
     pub fn detect_near(&mut self, image: &Image) -> Result<Vec<Detection>, RecognitionError> {
         let mut faces = self.look(image, NEAR_SIDE_PX)?;
+        // Before the second stage: a poster of a crowd must not keep the door's frames waiting.
+        faces.truncate(NEAR_FACES_MAX);
         self.refine(image, &mut faces)?;
         Ok(faces)
+    }
+
+    /// Where the first look finds faces, largest first: no more than the detector's boxes, for whoever
+    /// asks only whether somebody is there.
+    pub fn places_near(&mut self, image: &Image) -> Result<Vec<Rect>, RecognitionError> {
+        let faces = self.look(image, NEAR_SIDE_PX)?;
+        Ok(faces.into_iter().map(|face| face.bounds).collect())
     }
 
     fn find(&mut self, image: &Image) -> Result<Vec<Detection>, RecognitionError> {
@@ -463,11 +477,29 @@ mod tests {
             recognizer(&Answering(scripted::LANDMARK_NETWORK, outputs("offsets", &[0.0; 9])));
         let error = short.detect(&picture).unwrap_err();
         assert_eq!(error.to_string(), "unexpected output: ten offsets expected");
+        let mad = outputs("offsets", &[f32::NAN; 10]);
+        let mut mad = recognizer(&Answering(scripted::LANDMARK_NETWORK, mad));
+        let error = mad.detect(&picture).unwrap_err();
+        assert_eq!(error.to_string(), "unexpected output: finite offsets expected");
         // One that sees no face there is not broken.
-        let blind = outputs("offsets", &[f32::NAN; 10]);
+        let blind = outputs("offsets", &[0.7; 10]);
         let mut blind = recognizer(&Answering(scripted::LANDMARK_NETWORK, blind));
         let coarse = scripted::recognizer().detect(&picture).unwrap();
         assert_eq!(blind.detect(&picture).unwrap(), coarse);
+    }
+
+    #[test]
+    fn a_crowd_before_a_camera_costs_no_more_than_the_faces_it_judges() {
+        let crowd: Vec<Face> = (0..12)
+            .map(|at| Face::live(1).at(10 + 75 * (at % 4), 10 + 100 * (at / 4), 60))
+            .collect();
+        let picture = scripted::picture_sized(320, 320, &crowd);
+        let loader = watching(scripted::LANDMARK_NETWORK);
+        let mut fine = Recognizer::load(&scripted::pack_with_landmarks(), &loader, 1).unwrap();
+        assert_eq!(fine.places_near(&picture).unwrap().len(), 12);
+        assert_eq!(loader.shapes.lock().unwrap().len(), 0, "boxes need no second stage");
+        assert_eq!(fine.detect_near(&picture).unwrap().len(), NEAR_FACES_MAX);
+        assert_eq!(loader.shapes.lock().unwrap().len(), NEAR_FACES_MAX);
     }
 
     #[test]

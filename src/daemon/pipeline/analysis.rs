@@ -15,12 +15,12 @@ use crate::face::liveness::LivenessReport;
 use crate::face::quality::Quality;
 use crate::face::template::Template;
 use crate::face::track::TrackId;
+use crate::recognition::NEAR_FACES_MAX;
 use crate::recognition::RecognitionError;
 use crate::recognition::Recognizer;
 
-/// Most faces of one frame that are judged, largest first: each costs an inference or three, and
-/// who stands in front counts.
-pub const FACES_PER_FRAME_MAX: usize = 8;
+/// Most faces of one frame that are judged, largest first.
+pub const FACES_PER_FRAME_MAX: usize = NEAR_FACES_MAX;
 
 /// Whether liveness is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +80,7 @@ impl Analysis {
         recognizer: &mut Recognizer,
         image: &Image,
     ) -> Result<Vec<SeenFace>, RecognitionError> {
-        let mut faces = recognizer.detect_near(image)?;
-        faces.truncate(FACES_PER_FRAME_MAX);
+        let faces = recognizer.detect_near(image)?;
         let tracks = self.lookout.follow(self.captured, &faces);
         let seen = faces.iter().zip(tracks).map(|(detection, track)| {
             let quality = Quality::of(image, detection);
