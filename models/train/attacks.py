@@ -291,14 +291,10 @@ def figures(a):
 
 
 def main():
-    from ring import training_options
+    from ring import generate_options, training_options
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = parser.add_subparsers(dest='command', required=True)
-    p = sub.add_parser('generate')
-    [p.add_argument(f'--{x}', required=True) for x in ('models', 'work', 'ring')]
-    p.add_argument('--pool', type=int, default=40_000, help='slots of 38 kB')
-    p.add_argument('--workers', type=int, default=2)
-    p.add_argument('--duty', type=float, default=0.25, help='share of the time, once the ring is full')
+    generate_options(sub, 40_000, 38, duty=0.25)
     p = sub.add_parser('preview')
     [p.add_argument(f'--{x}', required=True) for x in ('work', 'out')]
     p = sub.add_parser('train')

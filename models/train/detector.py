@@ -413,16 +413,11 @@ def figures(a):
 
 
 def main():
-    from ring import training_options
+    from ring import generate_options, prepare_options, training_options
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = parser.add_subparsers(dest='command', required=True)
-    p = sub.add_parser('prepare')
-    [p.add_argument(f'--{x}', required=True) for x in ('faces', 'models', 'work')]
-    p = sub.add_parser('generate')
-    [p.add_argument(f'--{x}', required=True) for x in ('models', 'work', 'ring')]
-    p.add_argument('--pool', type=int, default=16_000, help='slots of 312 kB')
-    p.add_argument('--workers', type=int, default=2)
-    p.add_argument('--duty', type=float, default=0.12, help='share of the time, once the ring is full')
+    prepare_options(sub)
+    generate_options(sub, 16_000, 312)
     p = sub.add_parser('train')
     p.add_argument('--ring', required=True)
     training_options(p, lr=3e-3, batch=24, steps=30_000, decay=1e-3)

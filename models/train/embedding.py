@@ -145,7 +145,7 @@ def network():
 
         def forward(self, x):
             f = self.expand(self.trunk(x))
-            if not self.training and not x.requires_grad and self.export:
+            if self.export:
                 return self.out(self.pool_bn(self.pool(f))).flatten(1)
             # The same as self.pool(f), written so that its gradient is cheap.
             p = (f * self.pool.weight.squeeze(1)).sum((2, 3), keepdim=True)
@@ -286,16 +286,11 @@ def figures(a):
 
 
 def main():
-    from ring import training_options
+    from ring import generate_options, prepare_options, training_options
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = parser.add_subparsers(dest='command', required=True)
-    p = sub.add_parser('prepare')
-    [p.add_argument(f'--{x}', required=True) for x in ('faces', 'models', 'work')]
-    p = sub.add_parser('generate')
-    [p.add_argument(f'--{x}', required=True) for x in ('models', 'work', 'ring')]
-    p.add_argument('--pool', type=int, default=120_000, help='slots of 63 kB')
-    p.add_argument('--workers', type=int, default=2)
-    p.add_argument('--duty', type=float, default=0.12, help='share of the time, once the ring is full')
+    prepare_options(sub)
+    generate_options(sub, 120_000, 63)
     p = sub.add_parser('train')
     p.add_argument('--ring', required=True)
     training_options(p, lr=2.5e-3, batch=128, steps=100_000)

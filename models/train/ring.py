@@ -70,3 +70,20 @@ def training_options(parser, lr, batch, steps, decay=0.02):
     parser.add_argument('--average', type=float, default=0.9995)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--seed', type=int, default=0)
+
+
+def prepare_options(sub):
+    """The options of every `prepare`."""
+    p = sub.add_parser('prepare')
+    for name in ('faces', 'models', 'work'):
+        p.add_argument(f'--{name}', required=True)
+
+
+def generate_options(sub, pool, kilobytes, duty=0.12):
+    """The options of every `generate`."""
+    p = sub.add_parser('generate')
+    for name in ('models', 'work', 'ring'):
+        p.add_argument(f'--{name}', required=True)
+    p.add_argument('--pool', type=int, default=pool, help=f'slots of {kilobytes} kB')
+    p.add_argument('--workers', type=int, default=2)
+    p.add_argument('--duty', type=float, default=duty, help='share of the time, once the ring is full')
