@@ -294,14 +294,10 @@ mod with_networks {
         let sources: Vec<Source> = DRAWN.into_iter().filter_map(source).collect();
         assert_eq!(sources.len(), DRAWN.len());
         let mut species = vec![Species::Control];
-        species.extend(DRAWN_FLOORS.map(|(species, _)| species));
+        species.extend(DRAWN_SPECIES);
         let refused = refused(&sources, &species, [first, loader.recognizer()]);
         eprintln!("drawn, {} of each refused: {refused:?}", DRAWN.len());
-        for (species, floor) in DRAWN_FLOORS {
-            let found = refused[species.name()];
-            assert!(found >= floor, "{}: {found} of {} refused", species.name(), DRAWN.len());
-        }
-        let all: usize = DRAWN_FLOORS.iter().map(|(species, _)| refused[species.name()]).sum();
+        let all: usize = DRAWN_SPECIES.iter().map(|species| refused[species.name()]).sum();
         assert!(all >= DRAWN_REFUSED_MIN, "{all} attacks refused");
         let found = refused[Species::Control.name()];
         assert!(found <= 1, "{found} of {} controls refused; measured 0", DRAWN.len());
@@ -358,15 +354,12 @@ mod with_networks {
         assert!(finished.summary.contains("APCER"), "{}", finished.summary);
     }
 
-    /// Least number of [`DRAWN`] that the check must refuse with an attack detector that lets all
-    /// pass: what is left are screen grids, print rasters and borders. One less than was measured;
-    /// species of which these see nothing are not made.
-    const DRAWN_FLOORS: [(Species, usize); 3] = [
-        (Species::PrintRaster, 1),  // measured 2
-        (Species::ReplayPhone, 0),  // measured 1
-        (Species::ReplayTablet, 0), // measured 1
-    ];
-    /// Least number of all of these; measured 4 of 9.
+    /// What screen grids, print rasters and borders give away without an attack detector; species of
+    /// which these see nothing are not made.
+    const DRAWN_SPECIES: [Species; 3] =
+        [Species::PrintRaster, Species::ReplayPhone, Species::ReplayTablet];
+    /// Least number of them all, each of [`DRAWN`], that the check must refuse; measured 4 of 9.
+    /// Three of a species are too few for a floor of its own.
     const DRAWN_REFUSED_MIN: usize = 3;
     /// Who is in the attacks with drawn people.
     const DRAWN: [u64; 3] = [180, 522, 509];

@@ -1,6 +1,8 @@
 //! Vectors, soft steps and noise of the renderer. Lengths are millimetres: x to the right of the
 //! picture, y down, z towards the camera.
 
+use facelatch::eval::random::SplitMix;
+
 /// A point or a direction.
 pub type Vec3 = [f32; 3];
 
@@ -95,20 +97,17 @@ impl Rotation {
     }
 }
 
-/// `SplitMix64` (Steele, Lea, Flood 2014).
-pub struct Random(u64);
+/// Random numbers of the drawings.
+pub struct Random(SplitMix);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0xD134_2543_DE82_EF95) ^ 0x5851_F42D_4C95_7F2D)
+        // Neighbouring seeds lie far apart in the sequence.
+        Self(SplitMix::new(seed.wrapping_mul(0xD134_2543_DE82_EF95) ^ 0x5851_F42D_4C95_7F2D))
     }
 
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.bits()
     }
 
     /// 0 to 1, which is left out.
