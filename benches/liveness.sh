@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the liveness figures of docs/figures.md again; `./dev figures` calls it. Needs the pictures of ../shared/faces.
-# Reports and plots go to target/figures/liveness-*. With STATE_SETS=DIR (made by models/train/make_test_sets.py) also
+# Reports and plots go to target/figures/liveness-*. With STATE_SETS=DIR (made by models/train/face_state_test_sets.py) also
 # closed eyes and covered faces of people that the face state network was not trained on.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."

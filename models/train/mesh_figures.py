@@ -1,11 +1,11 @@
-"""How well cheaper estimates agree with the mesh, on what prepare.py found. Prints Markdown.
+"""How well cheaper estimates agree with the mesh, on what face_state_prepare.py found. Prints Markdown.
 
 The five-point estimate is that of src/face/pose.rs, the mesh's pose that of src/face/mesh.rs; the
 constants of both are read from there. Faces that the mesh has lost (presence below 0.5) are counted
 and left out of everything else.
 
 Usage: mesh_figures.py --models DIR --work DIR --faces DIR [--mirrored N]
-WORK is the folder of prepare.py's faces.npz, FACES the pictures it was made of; N pictures of LFW
+WORK is the folder of face_state_prepare.py's faces.npz, FACES the pictures it was made of; N pictures of LFW
 people are looked at again in the mirror.
 """
 import argparse

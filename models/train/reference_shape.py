@@ -1,6 +1,6 @@
 """The reference shape of src/face/mesh/shape.rs: what a mesh is turned to when its pose is read.
 
-The mean of the meshes that prepare.py found on near-frontal pictures of LFW people (without fold 5
+The mean of the meshes that face_state_prepare.py found on near-frontal pictures of LFW people (without fold 5
 and the other people kept for tests), made symmetric, at points that hardly move with the expression:
 bridge and sides of the nose, inner and outer corners of the eyes, cheekbones, forehead. Its zero of
 pitch is moved once so that poses agree in the mean with a fit of all points to MediaPipe's
@@ -8,7 +8,7 @@ canonical face model, which is read for that and for the mirrored pairs; none of
 printed. Lengths are in units of the distance between the outer corners of the eyes; x to the
 picture's right, y down, z away from the camera.
 
-Usage: reference_shape.py --models DIR --work DIR    # the folder of prepare.py's faces.npz
+Usage: reference_shape.py --models DIR --work DIR    # the folder of face_state_prepare.py's faces.npz
 Prints the two tables of shape.rs.
 """
 import argparse

@@ -1,7 +1,7 @@
-"""Trains on the ring that generate.py fills, and exports.
+"""Trains on the ring that face_state_generate.py fills, and exports.
 
-Usage: train.py run --ring DIR --out DIR --minutes M [--start CHECKPOINT]
-       train.py export CHECKPOINT FILE.onnx
+Usage: face_state_train.py run --ring DIR --out DIR --minutes M [--start CHECKPOINT]
+       face_state_train.py export CHECKPOINT FILE.onnx
 """
 import argparse
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model import FaceState
+from face_state_network import FaceState
 
 WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 

@@ -1,6 +1,6 @@
 """Find every face once: YuNet's points, the mesh, yaw and pitch, the split. Result: faces.npz.
 
-Usage: prepare.py --faces DIR --models DIR --work DIR
+Usage: face_state_prepare.py --faces DIR --models DIR --work DIR
 """
 import argparse
 import glob

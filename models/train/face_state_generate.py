@@ -1,8 +1,8 @@
-"""Draws training pictures into a ring of slots that train.py reads.
+"""Draws training pictures into a ring of slots that face_state_train.py reads.
 
-Usage: generate.py canvases --faces DIR --work DIR        once: every face, aligned, with room around it
-       generate.py ring --work DIR --ring DIR --pool N [--rounds R] [--duty D]
-       generate.py preview --work DIR --out PICTURE.png
+Usage: face_state_generate.py canvases --faces DIR --work DIR        once: every face, aligned, with room around it
+       face_state_generate.py ring --work DIR --ring DIR --pool N [--rounds R] [--duty D]
+       face_state_generate.py preview --work DIR --out PICTURE.png
 """
 import argparse
 import csv
@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 
 import common
-import effects
+import face_state_effects as effects
 
 ZOOM, MARGIN = 1.25, 26           # a canvas pixel is 1/ZOOM template pixels; room on every side
 CANVAS = int(common.SIZE * ZOOM) + 2 * MARGIN  # 192
-LABELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'labels')
+LABELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'face_state_labels')
 NARROW = 0.12                     # below this eye aspect ratio only hand labels are believed
 
 

@@ -1,13 +1,13 @@
 """Writes test sets of whole pictures, of people (and groups of pictures) that were never trained on.
 
-Usage: make_test_sets.py --faces DIR --models DIR --out DIR [--split test|val] [--each N]
+Usage: face_state_test_sets.py --faces DIR --models DIR --out DIR [--split test|val] [--each N]
 
   OUT/bona-fide                                    as they are, one face, eyes open, nothing covered
   OUT/bona-fide-hard/{spectacles,chin-mask,half-closed,narrow-eyes}  drawn, drawn, drawn, real
   OUT/refused/EYES_CLOSED/{warped,real}
   OUT/refused/FACE_IS_OCCLUDED/{mask-real,mask-drawn,scarf,sunglasses-drawn,sunglasses-real,hand,object,other-real}
 
-`drawn` and `warped` are made by effects.py, `real` are pictures labelled by hand (labels/*.csv). No
+`drawn` and `warped` are made by face_state_effects.py, `real` are pictures labelled by hand (face_state_labels/*.csv). No
 picture is made larger. File names are hashes, never people. The result depends on nothing but the
 pictures, the labels and this code. `val` are the people that thresholds are chosen on.
 """
@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 import common
-import effects
-import generate
+import face_state_effects as effects
+import face_state_generate as generate
 
 
 def draw(image, mesh, seed, textures, effect, wanted):
@@ -70,7 +70,7 @@ def main():
     a = argparse.ArgumentParser()
     for x in ('faces', 'models', 'out'):
         a.add_argument(f'--{x}', required=True)
-    a.add_argument('--work', help='holds faces.npz of prepare.py; made there if absent')
+    a.add_argument('--work', help='holds faces.npz of face_state_prepare.py; made there if absent')
     a.add_argument('--split', default='test')
     a.add_argument('--each', type=int, default=200)
     a = a.parse_args()
@@ -81,7 +81,7 @@ def main():
         import sys
         here = os.path.dirname(os.path.abspath(__file__))
         os.makedirs(a.work, exist_ok=True)
-        subprocess.run([sys.executable, f'{here}/prepare.py', '--faces', a.faces, '--models', a.models, '--work', a.work], check=True)
+        subprocess.run([sys.executable, f'{here}/face_state_prepare.py', '--faces', a.faces, '--models', a.models, '--work', a.work], check=True)
     f = dict(np.load(f'{a.work}/faces.npz'))
     use = [i for i in np.flatnonzero(f['split'] == a.split) if f['faces_in_picture'][i] == 1]
     path = lambda i: f'{a.faces}/{f["path"][i]}'

@@ -1,8 +1,8 @@
-"""Figures of face_state.onnx on the sets of make_test_sets.py, beside AIZOO's mask network.
+"""Figures of face_state.onnx on the sets of face_state_test_sets.py, beside AIZOO's mask network.
 
-Usage: evaluate.py thresholds MODEL --models DIR --sets VAL_SETS
-       evaluate.py figures MODEL --models DIR --sets TEST_SETS --faces DIR --work DIR --eyes E --covered C
-       evaluate.py time MODEL
+Usage: face_state_evaluate.py thresholds MODEL --models DIR --sets VAL_SETS
+       face_state_evaluate.py figures MODEL --models DIR --sets TEST_SETS --faces DIR --work DIR --eyes E --covered C
+       face_state_evaluate.py time MODEL
 
 Rates come with n and the 95 % interval of Clopper and Pearson.
 """
@@ -161,9 +161,9 @@ def figures(a):
             old[name] = more
         print(f'| {name} | {rate(eyes(rows) >= a.eyes)} | {rate(rows[:, 2] >= a.covered)} | {rate(rows[:, 3] >= a.covered)} | '
               f'{rate(covered(rows) >= a.covered)} | {rate(old[name])} |' + (f' {lost} without a face' if lost else ''), flush=True)
-    # The held-out half of occlusion/, and the other held-out faces, with the boxes of prepare.py.
+    # The held-out half of occlusion/, and the other held-out faces, with the boxes of face_state_prepare.py.
     f = dict(np.load(f'{a.work}/faces.npz'))
-    import generate
+    import face_state_generate as generate
     hand = generate.hand_labels()
     for name, sources in (('occlusion/with_mask', ('with_mask',)), ('occlusion/without_mask', ('without_mask',)),
                           ('LFW and photographs', ('people', 'strangers', 'photos'))):
