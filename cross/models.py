@@ -68,7 +68,7 @@ def control(version, maintainer, stage):
         " The pack `standard` of the face recognition daemon facelatch: a detector, three\n"
         " embeddings, two networks against presentation attacks and a face mesh. A daemon\n"
         " that runs is restarted with it, instead of the small models that it carries\n"
-        " itself, which check no liveness.\n"
+        " itself, whose liveness check is weaker.\n"
     )
 
 

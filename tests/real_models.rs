@@ -101,6 +101,34 @@ fn attack_scores_are_the_references() {
 }
 
 #[test]
+fn the_embedded_pack_judges_by_its_own_pair() {
+    let test = "the_embedded_pack_judges_by_its_own_pair";
+    let Some(loader) = embedded::loader(test) else { return };
+    let Some(samples) = needed(test, "../shared/faces/spoof") else { return };
+    tell(&format!("PICTURES shared {test}"));
+    tell(&format!("PACK builtin {test}"));
+    let mut recognizer = Recognizer::load(&embedded::builtin(), &loader, 1).unwrap();
+    // What the pair said when it was committed; two attacks that it finds, and one that it does not
+    // (0.67), which is left out here.
+    for (sample, score) in [
+        ("bona-fide/minivision_T1.jpg", 0.963),
+        ("bona-fide/vietmoney_true_001.jpg", 0.919),
+        ("bona-fide/vietmoney_true_002.jpg", 0.992),
+        ("attack/minivision_F2.jpg", 0.322),
+        ("attack/vietmoney_fake_003.jpg", 0.215),
+    ] {
+        let image = read(&samples.join(sample));
+        let face = only_face(&mut recognizer, &image);
+        let report = recognizer.liveness(&image, &[face]);
+        let pad = report.findings.iter().find(|finding| finding.cue == Cue::Pad);
+        let found = pad.unwrap_or_else(|| panic!("{sample}: {report:?}")).score;
+        assert!((found - score).abs() < 0.05, "{sample}: {found}, expected {score}");
+        let failure = (score < 0.5).then_some(LivenessReason::FaceNotLive);
+        assert_eq!(report.failure, failure, "{sample}");
+    }
+}
+
+#[test]
 fn attack_scores_of_a_drawn_face_are_what_the_detector_says() {
     let test = "attack_scores_of_a_drawn_face_are_what_the_detector_says";
     let Some(loader) = embedded::runtime(test) else { return };

@@ -139,7 +139,7 @@ class Faces:
         im = self.face()
         if u < 0.25:  # nearly as it is
             return self.geometry(im, False)
-        if r.random() < 0.55:
+        if r.random() < 0.7:
             im = self.blend(im, self.face())
         if r.random() < 0.08:  # another background
             d = (self.xn / r.uniform(0.5, 0.75)) ** 2 + ((self.yn - 0.05) / r.uniform(0.65, 0.95)) ** 2

@@ -63,6 +63,24 @@ def session(path):
     return ort.InferenceSession(path, options, providers=['CPUExecutionProvider'])
 
 
+def halve(path):
+    """Stores the weights of an ONNX file as fp16; ONNX Runtime makes them fp32 again when it loads the file, once."""
+    import onnx
+    from onnx import numpy_helper
+    model = onnx.load(path)
+    graph, casts = model.graph, []
+    for k, weight in enumerate(graph.initializer):
+        if weight.data_type == onnx.TensorProto.FLOAT and np.prod(weight.dims) >= 64:
+            name = f'{weight.name}_half'
+            casts.append(onnx.helper.make_node('Cast', [name], [weight.name], to=onnx.TensorProto.FLOAT))
+            graph.initializer[k].CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), name))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
 def iou(a, b):
     """IoU of one box with many; x, y, w, h."""
     lt, rb = np.maximum(a[:2], b[:, :2]), np.minimum(a[:2] + a[2:], b[:, :2] + b[:, 2:])

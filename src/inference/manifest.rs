@@ -32,7 +32,15 @@ pub const STANDARD: &str = "standard";
 const TEXT: &str = include_str!("../../models/manifest.toml");
 
 /// The project's own files, by their path in the manifest.
-const EMBEDDED: [(&str, &[u8]); 4] = [
+const EMBEDDED: [(&str, &[u8]); 6] = [
+    (
+        "builtin/builtin_attacks_far.onnx",
+        include_bytes!("../../models/builtin/builtin_attacks_far.onnx"),
+    ),
+    (
+        "builtin/builtin_attacks_near.onnx",
+        include_bytes!("../../models/builtin/builtin_attacks_near.onnx"),
+    ),
     (
         "builtin/builtin_detector_int8.onnx",
         include_bytes!("../../models/builtin/builtin_detector_int8.onnx"),

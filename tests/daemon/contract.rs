@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::api_support::contract::{Api, Pictures, TESTS};
 use crate::support::client::{Client, Transport};
-use crate::support::{Home, People, Setting, beside, builtin_has_liveness, needed, nobody, tell};
+use crate::support::{Home, People, Setting, beside, needed, nobody, tell};
 
 /// How many of the tests are repeated over TLS: the socket differs, the service does not.
 const TLS_TESTS: std::ops::Range<usize> = 1..5;
@@ -41,10 +41,9 @@ pub fn standard_pack(test: &str) -> Option<PathBuf> {
     Some(folder.clone())
 }
 
-/// The setting of a pack that can check liveness: the standard one, or that in the binary where only
-/// that is at hand; `None` after a loud word when neither can.
+/// The setting of the standard pack, or of that in the binary where only that is at hand.
 pub fn pack_with_liveness(test: &str) -> Option<Setting> {
-    if builtin_has_liveness() && !beside("../shared/models/standard").exists() {
+    if !beside("../shared/models/standard").exists() {
         return Some(Setting::default());
     }
     let models = Some(standard_pack(test)?);

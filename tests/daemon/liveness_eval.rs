@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::contract::standard_pack;
-use crate::support::{Ended, Home, Setting, builtin_has_liveness, needed, nobody, tell};
+use crate::support::{Ended, Home, Setting, needed, nobody, tell};
 
 fn evaluate(home: &Home, more: &[&str]) -> Ended {
     let (data, out) = (home.path("data"), home.path("out"));
@@ -36,13 +36,9 @@ fn folders_that_make_no_sense_are_named_with_exit_code_64() {
 }
 
 #[test]
-fn a_pack_without_a_liveness_model_is_refused_with_the_remedy() {
+fn a_pack_that_is_not_installed_is_refused_with_the_remedy() {
     let home = Home::new();
     add(&home, "bona-fide/1.jpg", &nobody());
-    if !builtin_has_liveness() {
-        let words = ["LICENSE_ERROR", "`builtin`", "facelatch models install"];
-        evaluate(&home, &[]).with(1).says(&words);
-    }
     // `builtin` would take the place of a `standard` that is not there.
     let words = ["`standard` is not installed in", "facelatch models install --pack standard"];
     evaluate(&home, &["--pack", "standard"]).with(1).says(&words);

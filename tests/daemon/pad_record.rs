@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::contract::pack_with_liveness;
 use crate::support::process::Process;
-use crate::support::{Home, People, Setting, builtin_has_liveness};
+use crate::support::{Home, People, Setting};
 
 const CAMERAS: &str = r#"
 [[camera]]
@@ -59,14 +59,10 @@ fn files(folder: &Path) -> Vec<(String, u32)> {
 }
 
 #[test]
-fn without_consent_or_a_liveness_model_nothing_is_stored() {
+fn without_consent_nothing_is_stored() {
     let home = Home::new();
     let said = home.run(&words(&["--yes"])).with(64);
     said.says(&["--consent", "test/bona-fide", "280 JPEG frames", "rm -r test"]);
-    if !builtin_has_liveness() {
-        let refused = home.run(&words(&["--yes", "--consent"])).with(1);
-        refused.says(&["LICENSE_ERROR", "models install"]);
-    }
     home.run(&words(&["--consent", "--species", "../x"])).with(64);
     assert!(!home.path("test").exists());
 }

@@ -32,10 +32,15 @@ const STAND_IN_SCALE: f32 = 2.7;
 /// Logits that mean bona fide, of print, bona fide and screen.
 pub const BONA_FIDE: [f32; 3] = [0.0, 9.0, 0.0];
 
+/// The installed ONNX Runtime; `None` when it is not there, as `needed` says.
+pub fn loader(test: &str) -> Option<OnnxLoader> {
+    let library = format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH);
+    Some(OnnxLoader::new(Some(&needed(test, &library)?)).unwrap())
+}
+
 /// The runtime for a test on drawn people, or a line on what is missing.
 pub fn runtime(test: &str) -> Option<OnnxLoader> {
-    let library = format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH);
-    let loader = OnnxLoader::new(Some(&needed(test, &library)?)).unwrap();
+    let loader = loader(test)?;
     tell(&format!("PICTURES drawn {test}"));
     tell(&format!("PACK builtin {test}"));
     Some(loader)
@@ -62,15 +67,7 @@ pub fn only_face(recognizer: &mut Recognizer, image: &Image) -> Detection {
 /// The embedded models with the whole liveness check: the face-state network, and a stand-in for
 /// attack detectors, which were never trained on drawings and whose opinion of them means nothing.
 pub fn checking() -> Pack {
-    let own = "detector = \"builtin-detector\"\n";
-    let state = "face_state = \"builtin-face-state\"\n";
     let mut pack = builtin();
-    if pack.face_state.is_none() {
-        let text = include_str!("../../models/manifest.toml");
-        let text = text.replace(own, &format!("{own}{state}"));
-        let manifest = Manifest::parse(&text).unwrap();
-        pack = manifest.pack("builtin", None, Path::new("")).unwrap();
-    }
     let file = ModelFile { name: STAND_IN.into(), ..pack.detector.file.clone() };
     let normalisation = pack.embedding.normalisation;
     let crop_scale = STAND_IN_SCALE;

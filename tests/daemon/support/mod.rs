@@ -11,7 +11,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use facelatch::face::image::Image;
-use facelatch::inference::manifest::Manifest;
 use facelatch::picture;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -231,11 +230,6 @@ fn runtime() -> String {
     let library =
         beside(&format!("vendor/onnxruntime/{}/libonnxruntime.so", std::env::consts::ARCH));
     if library.exists() { library.display().to_string() } else { String::new() }
-}
-
-/// Whether the pack inside the binary can check liveness.
-pub fn builtin_has_liveness() -> bool {
-    Manifest::embedded().pack_entry("builtin").unwrap().has_liveness()
 }
 
 /// A path relative to the source tree.
