@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures the liveness figures of docs/figures.md again; `./dev figures` calls it. Needs the pictures of ../shared/faces.
 # Reports and plots go to target/figures/liveness-*. With STATE_SETS=DIR (made by models/train/face_state_test_sets.py) also
-# closed eyes and covered faces of people that the face state network was not trained on.
+# closed eyes and covered faces of people that the face state network was not trained on; with HELD_OUT=DIR (made by
+# models/train/held_out.py) also the embedded pack beside the standard one on people that it was not trained on.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 FACES=$(readlink -f "${FACES:-../shared/faces}")
@@ -25,9 +26,9 @@ gather() { # FROM TO
   done < <(find -L "$1" -type f \( -iname '*.jpg' -o -iname '*.jpeg' -o -iname '*.png' \) | sort)
 }
 
-evaluate() { # NAME DATA RULES
-  echo "== liveness: $1, rules $3"
-  "$BIN" eval liveness --data "$2" --out "$OUT/liveness-$1" --rules "$3"
+evaluate() { # NAME DATA RULES [PACK]
+  echo "== liveness: $1, rules $3, pack ${4:-standard}"
+  "$BIN" eval liveness --data "$2" --out "$OUT/liveness-$1" --rules "$3" --pack "${4:-standard}"
 }
 
 evaluate samples "$FACES/spoof" posted
@@ -45,6 +46,16 @@ if [ -n "${STATE_SETS:-}" ]; then
   ln -s "$(readlink -f "$STATE_SETS")/bona-fide" "$SETS/state/bona-fide/plain"
   for kind in "$STATE_SETS"/bona-fide-hard/*; do ln -s "$(readlink -f "$kind")" "$SETS/state/bona-fide/"; done
   evaluate state "$SETS/state" any-size
+fi
+if [ -n "${HELD_OUT:-}" ]; then
+  gather "$HELD_OUT/people" "$SETS/held-out/bona-fide"
+  target/release/examples/synthetic_attacks --from "$SETS/held-out/bona-fide" --out "$SETS/held-out-attacks" --count 40 --seed 5
+  for pack in builtin standard; do
+    evaluate "held-out-$pack" "$SETS/held-out" any-size "$pack"
+    evaluate "held-out-attacks-$pack" "$SETS/held-out-attacks" camera "$pack"
+  done
+  evaluate samples-builtin "$FACES/spoof" posted builtin
+  evaluate samples-camera-builtin "$FACES/spoof" camera builtin
 fi
 # About ten minutes on two cores.
 target/release/examples/synthetic_attacks --from "$FACES/photos" --out "$SETS/attacks" --count 40 --seed 5
