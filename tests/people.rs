@@ -122,14 +122,7 @@ impl ModelLoader for WithStandIn {
 
 /// The embedded models with their face-state network, and no opinion about attacks.
 fn checking() -> Pack {
-    let text = include_str!("../models/manifest.toml");
-    let own = "detector = \"builtin-detector\"\n";
-    let with_state = "detector = \"builtin-detector\"\nface_state = \"builtin-face-state\"\n";
     let mut pack = builtin();
-    if pack.face_state.is_none() {
-        let manifest = Manifest::parse(&text.replace(own, with_state)).unwrap();
-        pack = manifest.pack("builtin", None, Path::new("")).unwrap();
-    }
     let file = ModelFile { name: STAND_IN.into(), ..pack.detector.file.clone() };
     let normalisation = pack.embedding.normalisation;
     pack.pad = vec![PadSpec { file, normalisation, side: 80, crop_scale: 2.7 }];

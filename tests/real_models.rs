@@ -2,7 +2,8 @@
 //! reference code in Python (onnxruntime, numpy, cv2) gave for the same pictures.
 //!
 //! Those networks and sample pictures are no part of the repository; without them these tests say so
-//! and pass, and their twins on the embedded models and drawn people remain.
+//! and pass. Their twins on the embedded models and drawn people remain; of the embedded attack pair
+//! only the recorded outputs do, since drawings are nothing that it was trained on.
 #![cfg(feature = "onnx")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
@@ -108,23 +109,28 @@ fn the_embedded_pack_judges_by_its_own_pair() {
     tell(&format!("PICTURES shared {test}"));
     tell(&format!("PACK builtin {test}"));
     let mut recognizer = Recognizer::load(&embedded::builtin(), &loader, 1).unwrap();
-    // What the pair said when it was committed; two attacks that it finds, and one that it does not
-    // (0.67), which is left out here.
-    for (sample, score) in [
-        ("bona-fide/minivision_T1.jpg", 0.963),
-        ("bona-fide/vietmoney_true_001.jpg", 0.919),
-        ("bona-fide/vietmoney_true_002.jpg", 0.992),
-        ("attack/minivision_F2.jpg", 0.322),
-        ("attack/vietmoney_fake_003.jpg", 0.215),
+    // What the pair said when it was committed, `None` where the chain ended before it was asked, and
+    // the reason of the whole check under the camera's rules. The last but one passes.
+    let not_live = Some(LivenessReason::FaceNotLive);
+    for (sample, score, reason) in [
+        ("bona-fide/minivision_T1.jpg", Some(0.963), None),
+        ("bona-fide/vietmoney_true_001.jpg", Some(0.919), None),
+        ("bona-fide/vietmoney_true_002.jpg", Some(0.992), None),
+        ("bona-fide/vietmoney_true_003.png", Some(0.613), None),
+        ("attack/minivision_F1.jpg", None, Some(LivenessReason::FaceAngleTooLarge)),
+        ("attack/minivision_F2.jpg", Some(0.322), not_live),
+        ("attack/vietmoney_fake_001.jpg", Some(0.871), not_live),
+        ("attack/vietmoney_fake_002.jpg", Some(0.668), None),
+        ("attack/vietmoney_fake_003.jpg", Some(0.215), not_live),
     ] {
         let image = read(&samples.join(sample));
         let face = only_face(&mut recognizer, &image);
-        let report = recognizer.liveness(&image, &[face]);
+        let report = recognizer.liveness_by(&ImageRules::CAMERA, &image, &[face]);
         let pad = report.findings.iter().find(|finding| finding.cue == Cue::Pad);
-        let found = pad.unwrap_or_else(|| panic!("{sample}: {report:?}")).score;
-        assert!((found - score).abs() < 0.05, "{sample}: {found}, expected {score}");
-        let failure = (score < 0.5).then_some(LivenessReason::FaceNotLive);
-        assert_eq!(report.failure, failure, "{sample}");
+        let found = pad.map(|finding| finding.score);
+        let close = found.zip(score).is_none_or(|(found, score)| (found - score).abs() < 0.03);
+        assert!(close && found.is_some() == score.is_some(), "{sample}: {report:?}");
+        assert_eq!(report.failure, reason, "{sample}: {report:?}");
     }
 }
 

@@ -10,6 +10,7 @@ Usage: attacks.py generate --models DIR --work DIR --ring DIR [--pool N] [--work
        attacks.py preview --work DIR --out PICTURE.png
 """
 import argparse
+import collections
 import glob
 import json
 import multiprocessing
@@ -28,7 +29,7 @@ TEACHERS = (('minifasnet_v2_2.7_80x80.onnx', 2.7), ('minifasnet_v1se_4.0_80x80.o
 STUDENTS = ('builtin_attacks_near.onnx', 'builtin_attacks_far.onnx')  # 2.7 and 4.0 times the face
 FRAMES = (300, 720)  # sides of drawn frames
 VIEWS = 6            # samples of one frame
-# Shares of samples that are mixtures, and of frames and crops under other light and noise. With .3 and .5 to .8 the students
+# Shares of crops that are mixtures (of a frame's views all but the first), and of frames and crops under other light and noise. With .3 and .5 to .8 the students
 # were good at the odd and weak on clean pictures, which are what a door sees.
 MIXED, DISTURBED = 0.12, 0.25
 
@@ -188,7 +189,7 @@ def views(r, im, box, earlier):
 
 
 def mixture(r, a, b):
-    """A blend, or one within an oval or on one side of a line of the other."""
+    """A blend, or one within a circle or on one side of a line of the other."""
     w = float(r.uniform(0.2, 0.8))
     if r.random() < 0.4:
         return cv2.addWeighted(a, w, b, 1 - w, 0)
@@ -203,7 +204,7 @@ def worker(k, a):
     from ring import Slots, open_ring
     image, logits, count = open_ring(a.ring, ('image', 'logits'), 'r+')
     draw, yunet, pair = Recapture(a.work, (int(time.time()), k)), common.YuNet(a.models), Pair(a.models)
-    slots, r, earlier, ready = Slots(k, a.workers, len(image), count, a.duty), np.random.default_rng((int(time.time()), k, 1)), [], []
+    slots, r, earlier, ready = Slots(k, a.workers, len(image), count, a.duty), np.random.default_rng((int(time.time()), k, 1)), collections.deque(maxlen=1000), []
     while True:
         for i in slots.next(48):
             while not ready:
@@ -212,12 +213,12 @@ def worker(k, a):
                 if not len(boxes):
                     continue
                 seen = views(r, im, boxes[int(np.argmax(boxes[:, 2]))], earlier)
-                # As many pictures on either side of the teachers' boundary, and many near it.
+                # Every sample near the teachers' boundary, and only a part of those far from it, which are the most.
                 for two, answer in zip(seen, pair(seen)):
                     p = softmax(answer)[:, 1].mean()
                     if r.random() < (1.0 if 0.05 < p < 0.95 else 0.6 if p <= 0.05 else 0.45):
-                        ready.append((two, answer))
-                earlier = [*earlier[-999:], seen[0]]
+                        ready.append((two.copy(), answer))
+                earlier.append(seen[0].copy())
             image[i], logits[i] = ready.pop()
         slots.written(48)
 
@@ -292,7 +293,8 @@ def train(a):
         t = torch.from_numpy(logits[at]).to(run.device)
         with torch.autocast(run.device, torch.bfloat16):
             o = forward(x.permute(0, 1, 4, 2, 3).float())
-        # At temperature 1 what is decided, at 3 how sure the teachers are of what is clear.
+        # At temperature 1 what is decided, at 3 how sure the teachers are of what is clear. The gradient falls with d squared;
+        # times d the second weighs a third of the first.
         losses = [F.kl_div(F.log_softmax(o.float() / d, 2).flatten(0, 1), F.softmax(t / d, 2).flatten(0, 1), reduction='batchmean') * d
                   for d in (1.0, 3.0)]
         live = F.softmax(o.detach().float(), 2)[..., 1].mean(1), F.softmax(t, 2)[..., 1].mean(1)

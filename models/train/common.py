@@ -64,7 +64,9 @@ def session(path):
 
 
 def halve(path):
-    """Stores the weights of an ONNX file as fp16; ONNX Runtime makes them fp32 again when it loads the file, once."""
+    """Stores the weights of an ONNX file as fp16; ONNX Runtime makes them fp32 again when it loads the file, once.
+
+    Tensors of fewer than 64 numbers stay: their Cast node would be longer. Raises ValueError where a weight is too great."""
     import onnx
     from onnx import numpy_helper
     model = onnx.load(path)
@@ -73,7 +75,10 @@ def halve(path):
         if weight.data_type == onnx.TensorProto.FLOAT and np.prod(weight.dims) >= 64:
             name = f'{weight.name}_half'
             casts.append(onnx.helper.make_node('Cast', [name], [weight.name], to=onnx.TensorProto.FLOAT))
-            graph.initializer[k].CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), name))
+            half = numpy_helper.to_array(weight).astype(np.float16)
+            if not np.isfinite(half).all():
+                raise ValueError(f'{weight.name} does not fit into fp16')
+            graph.initializer[k].CopyFrom(numpy_helper.from_array(half, name))
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)

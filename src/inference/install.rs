@@ -2,7 +2,8 @@
 //!
 //! Promises: a file gets its name only after its SHA-256 was compared, by an atomic rename, so a
 //! reader never sees a half; correct files are kept, so repeating it is harmless; one install at a
-//! time in one folder. What cannot be had is told file by file, with the place where it belongs.
+//! time in one folder. The files of a pack of which nothing is there wait under other names until
+//! all of them are: a pack in part stops recognition, where none at all leaves the embedded one. What cannot be had is told file by file, with the place where it belongs.
 //! Where an embedding was chosen, the others of the pack are brought if they can be had; lacking
 //! them is no failure, since nothing loads them.
 
@@ -23,6 +24,11 @@ const SOURCE_DEPTH_MAX: usize = 4;
 
 /// How many files of a source folder are looked at; more are ignored.
 const SOURCE_FILES_MAX: usize = 10_000;
+
+/// Added to the name of a file that grows.
+const PART: &str = ".part";
+/// Added to the name of a checked file until it gets its place.
+const READY: &str = ".ready";
 
 /// What to install, and from where.
 pub struct InstallRequest<'a> {
@@ -134,13 +140,16 @@ pub enum InstallError {
         /// What the system said.
         reason: String,
     },
-    /// Some files could not be had; the others are in place.
-    #[error("{}", missing_text(pack, missing))]
+    /// Some files could not be had; the others are in place, or wait for them.
+    #[error("{}", missing_text(pack, missing, *waiting))]
     Incomplete {
         /// Name of the pack.
         pack: String,
         /// What is missing still.
         missing: Vec<Missing>,
+        /// Whether the files that could be had wait beside their places, since nothing of the pack
+        /// was there before.
+        waiting: bool,
     },
 }
 
@@ -166,14 +175,15 @@ pub fn install(
         return Err(InstallError::NoSuchFolder { path: path.to_path_buf() });
     }
     let models = manifest.models_of(request.pack)?;
-    let in_place = |model: &ModelEntry| present(request, model).is_some();
     // Nothing to do needs no right to write.
-    let complete = models.iter().all(|(_, model)| in_place(model));
+    let complete = models.iter().all(|(_, model)| {
+        is_embedded(model) || is_right(request, &request.dir.join(&model.file), model)
+    });
     let _lock = if complete { None } else { Some(lock(request.dir)?) };
     let folders = request.from.into_iter().chain(request.fallbacks.iter().map(PathBuf::as_path));
     let sources: Vec<SourceFolder> = folders.map(SourceFolder::new).collect();
     let (mut outcomes, mut missing) = (Vec::new(), Vec::new());
-    for (name, model) in models {
+    for (name, model) in &models {
         let outcome = bring(request, &sources, model, progress)?;
         progress.done(&model.file, outcome.as_ref().ok());
         match outcome {
@@ -182,10 +192,20 @@ pub fn install(
             Err(lack) => missing.push(lack),
         }
     }
+    let was_there = models.iter().any(|(_, model)| request.dir.join(&model.file).exists());
+    let waiting = !missing.is_empty() && !was_there;
+    if !waiting {
+        for (_, model) in &models {
+            let place = request.dir.join(&model.file);
+            if beside(&place, READY).exists() && !is_right(request, &place, model) {
+                put_in_place(&beside(&place, READY), &place)?;
+            }
+        }
+    }
     if missing.is_empty() {
         return Ok(outcomes);
     }
-    Err(InstallError::Incomplete { pack: request.pack.to_string(), missing })
+    Err(InstallError::Incomplete { pack: request.pack.to_string(), missing, waiting })
 }
 
 /// The outcome for a file that needs no work.
@@ -193,7 +213,13 @@ fn present(request: &InstallRequest, model: &ModelEntry) -> Option<Outcome> {
     if is_embedded(model) {
         return Some(Outcome::Embedded);
     }
-    read_checked(request.pack, &request.dir.join(&model.file), model).ok().map(|_| Outcome::Kept)
+    let place = request.dir.join(&model.file);
+    let ready = beside(&place, READY);
+    (is_right(request, &place, model) || is_right(request, &ready, model)).then_some(Outcome::Kept)
+}
+
+fn is_right(request: &InstallRequest, path: &Path, model: &ModelEntry) -> bool {
+    read_checked(request.pack, path, model).is_ok()
 }
 
 /// Brings one file. The outer error ends the installation, the inner one is this file's alone.
@@ -216,7 +242,7 @@ fn bring(
                 let part = part_path(&place)?;
                 fs::write(&part, &bytes).map_err(|error| write_error(&part, &error))?;
                 progress.position(size);
-                put_in_place(&part, &place)?;
+                put_in_place(&part, &beside(&place, READY))?;
                 return Ok(Ok(Outcome::Copied(path)));
             }
             Err(note) => notes.push(note),
@@ -265,7 +291,7 @@ fn fetch(
             Err(error) => return Ok(Err(format!("{url}: {error}"))),
         }
         match read_checked(request.pack, &part, model) {
-            Ok(_) => return put_in_place(&part, &place).map(Ok),
+            Ok(_) => return put_in_place(&part, &beside(&place, READY)).map(Ok),
             Err(error) => {
                 fs::remove_file(&part).map_err(|error| write_error(&part, &error))?;
                 if !resumed {
@@ -356,9 +382,14 @@ fn part_path(place: &Path) -> Result<PathBuf, InstallError> {
     if let Some(folder) = place.parent() {
         fs::create_dir_all(folder).map_err(|error| write_error(folder, &error))?;
     }
-    let mut part = place.as_os_str().to_owned();
-    part.push(".part");
-    Ok(part.into())
+    Ok(beside(place, PART))
+}
+
+/// The path with something added to its name.
+fn beside(place: &Path, ending: &str) -> PathBuf {
+    let mut path = place.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
 }
 
 /// Makes the checked bytes durable, then gives them their name.
@@ -398,7 +429,7 @@ fn origin_notes(model: &ModelEntry) -> Option<String> {
     Some(format!("upstream has no such file; {made_by}{}", source.unwrap_or_default()))
 }
 
-fn missing_text(pack: &str, missing: &[Missing]) -> String {
+fn missing_text(pack: &str, missing: &[Missing], waiting: bool) -> String {
     let mut lines = vec![format!("{} files of the pack `{pack}` are missing:", missing.len())];
     for file in missing {
         let place = file.place.display();
@@ -408,11 +439,15 @@ fn missing_text(pack: &str, missing: &[Missing]) -> String {
         }));
         lines.extend(file.notes.iter().map(|note| format!("    {note}")));
     }
+    let until_then = if waiting {
+        "What could be had waits beside its place, and the models that run now go on"
+    } else {
+        "Until then, `models.pack = \"builtin\"` runs the embedded models"
+    };
     lines.push(format!(
-        "Put each file in the place named above, or all of them, under any names, in one folder \
-         and run `facelatch models install --pack {pack} --from FOLDER`; with `--embedding NAME`, \
-         the other embeddings of the pack may be missing. Until then, `models.pack = \"builtin\"` \
-         runs the embedded models"
+        "Put the files, under any names, in one folder and run `facelatch models install --pack \
+         {pack} --from FOLDER`; with `--embedding NAME`, the other embeddings of the pack may be \
+         missing. {until_then}"
     ));
     lines.join("\n")
 }
@@ -560,6 +595,38 @@ mod tests {
             assert!(text.contains(part), "`{part}` is not in:\n{text}");
         }
         assert!(!text.contains("embedding.onnx"));
+    }
+
+    #[test]
+    fn a_pack_of_which_nothing_is_there_gets_its_files_when_all_can_be_had() {
+        let bench = Bench::new(&[]);
+        let places = ["detector", "embedding", "pad"]
+            .map(|name| bench.path(&format!("models/standard/{name}.onnx")));
+        for name in ["detector", "embedding"] {
+            bench.put(&format!("source/{name}.onnx"), &fixture::bytes(name));
+        }
+        let text = bench.run().0.unwrap_err().to_string();
+        assert!(text.contains("1 files") && text.contains("models that run now go on"), "{text}");
+        assert!(places.iter().all(|place| !place.exists()));
+        let dir = bench.path("models");
+        assert_eq!(bench.manifest.active("standard", None, &dir), Ok("builtin"));
+        // What waits need not be found again, and a power cut may have damaged it.
+        fs::remove_file(bench.path("source/embedding.onnx")).unwrap();
+        fs::write(beside(&places[0], READY), b"half").unwrap();
+        bench.put("source/pad.onnx", &fixture::bytes("pad"));
+        let (outcome, told) = bench.run();
+        outcome.unwrap();
+        assert!(told[0].contains("copied") && told[1].ends_with("already there"), "{told:?}");
+        bench.manifest.pack("standard", None, &dir).expect("it can be loaded");
+        assert!(places.iter().all(|place| !beside(place, READY).exists()));
+        // One that was there already counts as installed in part in any case.
+        fs::remove_file(&places[0]).unwrap();
+        fs::remove_file(&places[1]).unwrap();
+        fs::remove_file(bench.path("source/detector.onnx")).unwrap();
+        bench.put("source/embedding.onnx", &fixture::bytes("embedding"));
+        let text = bench.run().0.unwrap_err().to_string();
+        assert!(text.contains("models.pack = \"builtin\""), "{text}");
+        assert!(places[1].exists());
     }
 
     #[test]

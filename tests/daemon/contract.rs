@@ -42,12 +42,11 @@ pub fn standard_pack(test: &str) -> Option<PathBuf> {
 }
 
 /// The setting of the standard pack, or of that in the binary where only that is at hand.
-pub fn pack_with_liveness(test: &str) -> Option<Setting> {
-    if !beside("../shared/models/standard").exists() {
-        return Some(Setting::default());
+pub fn best_pack_at_hand(test: &str) -> Setting {
+    match beside("../shared/models/standard").exists().then(|| standard_pack(test)).flatten() {
+        Some(models) => Setting { pack: "standard", models: Some(models), ..Setting::default() },
+        None => Setting::default(),
     }
-    let models = Some(standard_pack(test)?);
-    Some(Setting { pack: "standard", models, ..Setting::default() })
 }
 
 fn run(home: &Home, people: &People, tests: std::ops::Range<usize>) {

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::contract::pack_with_liveness;
+use crate::contract::best_pack_at_hand;
 use crate::support::process::Process;
 use crate::support::{Home, People, Setting};
 
@@ -21,14 +21,14 @@ name = "back"
 source = "replay:{home}/pictures"
 "#;
 
-/// A home whose cameras show one person; `None` without models that can check liveness.
-fn home(test: &str) -> Option<Home> {
-    let setting = pack_with_liveness(test)?;
+/// A home whose cameras show one person.
+fn home(test: &str) -> Home {
+    let setting = best_pack_at_hand(test);
     let people = People::drawn(test);
     let home = Home::with(Setting { more: CAMERAS.into(), ..setting });
     fs::create_dir(home.path("pictures")).unwrap();
     fs::copy(people.file(0, 0), home.path("pictures/1.jpg")).unwrap();
-    Some(home)
+    home
 }
 
 const RECORD: [&str; 8] =
@@ -69,7 +69,7 @@ fn without_consent_nothing_is_stored() {
 
 #[test]
 fn a_self_test_is_recorded_evaluated_and_resumed() {
-    let Some(home) = home("a_self_test_is_recorded_evaluated_and_resumed") else { return };
+    let home = home("a_self_test_is_recorded_evaluated_and_resumed");
     home.run(&words(&["--consent", "--yes", "--source", "replay:nowhere"])).with(1);
     assert!(!home.path("test").exists(), "a camera that gives nothing leaves nothing");
 
@@ -117,7 +117,7 @@ fn a_self_test_is_recorded_evaluated_and_resumed() {
 
 #[test]
 fn a_stop_keeps_what_was_recorded_and_says_how_to_go_on() {
-    let Some(home) = home("a_stop_keeps_what_was_recorded_and_says_how_to_go_on") else { return };
+    let home = home("a_stop_keeps_what_was_recorded_and_says_how_to_go_on");
     let stopped = home.command(&words(&["--consent"])).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8(stopped.stderr).unwrap();
     assert!(said.ends_with("nothing was recorded\n"), "{said}");

@@ -8,8 +8,9 @@
 #   PICTURES=folder                        folder/<person>/*.jpg, two pictures of a person at least
 #                                          (default: ../shared/faces/lfw/people); without them no
 #                                          face comes, and what needs one is SKIPPED
-#   PACK=standard                          liveness is required; default: the embedded pack, which
-#                                          checks none. MODELS=folder has it (default: var/models)
+#   PACK=standard                          liveness is required; default: the embedded pack without
+#                                          liveness, which is faster. MODELS=folder has it (default:
+#                                          var/models)
 #
 # Emulation is 5 to 20 times slower than the machine, and a grant that is 800 ms old is refused. So
 # time in the guest is counted in instructions (one a nanosecond, `-icount`) while it works, and

@@ -243,8 +243,8 @@ vm_program() {
 vm_pack() { (cd "$1" && find . | cpio -o -H newc --quiet | gzip -1) >"$2"; }
 
 # vm_cast PACK SCENES WORK: the pictures of a play, in folders that a camera is fed from. SCENES/person
-# is the first person whose frames all are found under WORK/person.jpg, with liveness unless the pack
-# has none; SCENES/stranger is the first one who is not found; nobody and frozen have one still picture.
+# is the first person whose frames all are found under WORK/person.jpg, live too unless the pack is the
+# embedded one, with which liveness is off here; SCENES/stranger is the first one who is not found; nobody and frozen have one still picture.
 # The caller has set FACELATCH, EXAMPLES, MODELS, RUNTIME and PICTURES. Fails without suitable people.
 PEOPLE_TRIED_MAX=60
 FRAMES=8
@@ -280,7 +280,7 @@ vm_cast() {
     return 1
 }
 # The rest are parts of vm_cast, whose variables they read: facelatch on this machine, the picture of
-# that number, and score and person of every frame, liveness included where the pack can tell.
+# that number, and score and person of every frame, liveness included unless the pack is the embedded one.
 vm_here() {
     FACELATCH_LOG__LEVEL=error FACELATCH_STORE__DIR=$work/store FACELATCH_MODELS__DIR=$MODELS \
         FACELATCH_MODELS__PACK=$pack FACELATCH_MODELS__RUNTIME=$RUNTIME "$FACELATCH" "$@" 2>>"$work/here.log"
