@@ -10,6 +10,7 @@ use crate::config::{CameraSource, Config, MetricsAccess};
 use crate::daemon::door::fitness;
 use crate::door::strike::Relock;
 use crate::inference::manifest::Manifest;
+use crate::inference::manifest::ManifestError;
 
 /// Prints the meaning; the configuration has been validated by loading it.
 #[allow(clippy::unnecessary_wraps, reason = "every command has this signature")]
@@ -70,8 +71,11 @@ pub fn meaning(config: &Config) -> Vec<String> {
             camera.cooldown.as_secs()
         ));
     }
-    let required = if config.liveness.required { "required" } else { "reported, not required" };
-    lines.push(format!("liveness on camera: {required}"));
+    lines.push(if config.liveness.required {
+        "liveness on camera: required".into()
+    } else {
+        "liveness on camera: not checked, a photograph passes; HTTP requests may ask for it".into()
+    });
     lines.push(match &config.mqtt {
         None => "MQTT: off".into(),
         Some(mqtt) => {
@@ -121,12 +125,20 @@ fn door(door: &DoorConfig) -> Vec<String> {
 /// are right is `facelatch doctor`'s question, and so is a folder that cannot be looked into.
 fn models(config: &Config) -> Vec<String> {
     let (manifest, models) = (Manifest::embedded(), &config.models);
+    let unusable = |error: ManifestError| format!("nobody will be recognised: {error}");
+    if let Err(error) = manifest.pack_entry(&models.pack) {
+        return vec![unusable(error)];
+    }
     let active = manifest.active(&models.pack, models.embedding.as_deref(), &models.dir);
     let Ok((name, pack)) = active.and_then(|name| Ok((name, manifest.pack_entry(name)?))) else {
         return Vec::new();
     };
+    let chosen = models.embedding.iter();
+    let unknown = chosen.filter_map(|model| manifest.check_embedding(name, model).err());
     let refusal = fitness::refusal_of(config, name, !pack.not_for_door);
-    pack.notice.iter().cloned().chain(refusal).collect()
+    let concession = fitness::concession_of(config, name, !pack.not_for_door);
+    let unknown = unknown.map(unusable);
+    pack.notice.iter().cloned().chain(refusal).chain(concession).chain(unknown).collect()
 }
 
 /// What is allowed and may still surprise.

@@ -32,6 +32,7 @@ use crate::daemon::assembly;
 use crate::daemon::door::fitness;
 use crate::door::BoardError;
 use crate::door::select as boards;
+use crate::inference::manifest::ManifestError;
 use crate::recognition::RecognitionInfo;
 use crate::recognition::info;
 use crate::shutdown;
@@ -106,13 +107,17 @@ pub fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let pack = assembly::pack(&config.models).ok();
     checks.extend(pack.as_ref().map(|pack| {
         let detectors = if info(pack).has_liveness { pack.pad.len() } else { 0 };
-        liveness(&pack.name, detectors, config.liveness.required)
+        liveness(&pack.name, detectors, config)
     }));
     checks.extend(pack.as_ref().and_then(|pack| faces(config, &info(pack))));
     checks.push(permissions(&config.store.dir));
     let (store, daemon_runs, people) = store::store(config);
     checks.push(store);
+    checks.extend(
+        people.iter().flat_map(|people| store::absent_collections(&config.cameras, people)),
+    );
     checks.extend(claim::check(config));
+    let people = people.unwrap_or_default();
     checks.extend(pack.into_iter().flat_map(|pack| {
         identity::checks(&config.cameras, &pack.embedding, &people, args.visits_per_day)
     }));
@@ -161,27 +166,30 @@ fn models(config: &Config) -> Check {
             None => {
                 Check::ok("models", format!("pack `{}`, every file as in the manifest", pack.name))
             }
-            Some(notice) => Check::new(
-                "models",
-                State::Warning,
-                notice.clone(),
-                "facelatch models install --pack standard",
-            ),
+            Some(notice) => {
+                Check::new("models", State::Warning, notice.clone(), fitness::remedy(config))
+            }
         },
-        Err(error) => Check::failed(
-            "models",
-            format!("{error:#}"),
-            "facelatch models verify; then facelatch models install",
-        ),
+        Err(error) => {
+            let remedy = match &error {
+                ManifestError::UnknownEmbedding { .. } => "correct models.embedding, or remove it",
+                ManifestError::UnknownPack { .. } => "correct models.pack, or remove it",
+                _ => {
+                    "facelatch models verify; then facelatch models install, or models.pack = \
+                     \"builtin\" for the embedded one"
+                }
+            };
+            Check::failed("models", format!("{error:#}"), remedy)
+        }
     }
 }
 
 /// Whether somebody on camera can pass the liveness check, by the number of the pack's detectors of
 /// attacks.
-fn liveness(pack: &str, detectors: usize, required: bool) -> Check {
+fn liveness(pack: &str, detectors: usize, config: &Config) -> Check {
     let name = "liveness";
     let plural = if detectors == 1 { "" } else { "s" };
-    match (detectors, required) {
+    match (detectors, config.liveness.required) {
         (0, true) => Check::new(
             name,
             State::Warning,
@@ -192,22 +200,29 @@ fn liveness(pack: &str, detectors: usize, required: bool) -> Check {
             "facelatch models install --pack standard; or liveness.required = false where that \
              is acceptable",
         ),
-        (0, false) => Check::ok(name, "not required, and not checked: a photograph passes"),
         (_, true) => Check::ok(name, format!("checked by {detectors} attack detector{plural}")),
-        (_, false) => Check::ok(
+        (_, false) if config.door.backend != DoorBackend::None => Check::new(
             name,
-            format!("checked by {detectors} attack detector{plural}, and not required"),
+            State::Warning,
+            "not required, and not checked on camera: a photograph opens the door",
+            "liveness.required = true, with a pack that has a liveness model",
         ),
+        (_, false) => {
+            Check::ok(name, "not required, and not checked on camera: a photograph passes")
+        }
     }
 }
 
-/// Whether the models may open the door; nothing where they may.
+/// Whether the models may open the door; nothing where they may and are made for it.
 fn faces(config: &Config, models: &RecognitionInfo) -> Option<Check> {
+    let (pack, remedy) = (&models.pack, fitness::remedy(config));
+    if let Some(detail) = fitness::concession_of(config, pack, models.is_for_door) {
+        return Some(Check::new("faces", State::Warning, detail, remedy));
+    }
     fitness::refusal(config, models)?;
-    let pack = &models.pack;
     let detail = format!("the pack `{pack}` is not for a door: faces open nothing");
-    let remedy = "facelatch models install --pack standard; or \
-                  models.allow_builtin_pack_on_door = true where that is acceptable";
+    let remedy =
+        format!("{remedy}; or models.allow_builtin_pack_on_door = true where that is acceptable");
     Some(Check::failed("faces", detail, remedy))
 }
 
@@ -343,19 +358,42 @@ mod tests {
 
     #[test]
     fn a_door_that_opens_to_nobody_is_a_warning() {
-        let shut = liveness("builtin", 0, true);
+        let config = |text: &str| {
+            let raw = crate::config::raw::read("", text, std::iter::empty()).unwrap();
+            crate::config::check::config("", raw).unwrap()
+        };
+        let (required, reported) = (config(""), config("[liveness]\nrequired = false\n"));
+        let shut = liveness("detectorless", 0, &required);
         assert_eq!(shut.state, State::Warning);
         assert!(shut.detail.contains("nobody will be reported as a match"), "{}", shut.detail);
         assert!(shut.remedy.contains("models install"), "{}", shut.remedy);
         for (detectors, required, words) in [
-            (0, false, "not checked"),
-            (1, true, "checked by 1 attack detector"),
-            (2, true, "checked by 2 attack detectors"),
-            (2, false, "not required"),
+            (0, &reported, "not checked on camera"),
+            (1, &required, "checked by 1 attack detector"),
+            (2, &required, "checked by 2 attack detectors"),
+            (2, &reported, "not checked on camera"),
         ] {
             let check = liveness("standard", detectors, required);
             assert_eq!((check.state, check.remedy.as_str()), (State::Ok, ""));
             assert!(check.detail.contains(words), "{}", check.detail);
+        }
+        let open = config("[liveness]\nrequired = false\n[door]\nbackend = \"simulated\"\n");
+        let check = liveness("standard", 2, &open);
+        assert_eq!(check.state, State::Warning);
+        assert!(check.detail.contains("a photograph opens the door"), "{}", check.detail);
+    }
+
+    #[test]
+    fn a_name_that_the_manifest_lacks_is_told_with_the_key_to_correct() {
+        for (text, key) in
+            [("pack = \"large\"", "models.pack"), ("embedding = \"large\"", "models.embedding")]
+        {
+            let raw =
+                crate::config::raw::read("", &format!("[models]\n{text}\n"), std::iter::empty());
+            let config = crate::config::check::config("", raw.unwrap()).unwrap();
+            let check = models(&config);
+            assert_eq!(check.state, State::Failed);
+            assert_eq!(check.remedy, format!("correct {key}, or remove it"), "{}", check.detail);
         }
     }
 
@@ -374,7 +412,9 @@ mod tests {
         assert!(check.remedy.contains("allow_builtin_pack_on_door"), "{}", check.remedy);
         assert!(faces(&config(""), &builtin).is_none());
         let allowed = format!("{wired}[models]\nallow_builtin_pack_on_door = true\n");
-        assert!(faces(&config(&allowed), &builtin).is_none());
+        let accepted = faces(&config(&allowed), &builtin).unwrap();
+        assert_eq!(accepted.state, State::Warning);
+        assert!(accepted.detail.contains("allow_builtin_pack_on_door"), "{}", accepted.detail);
         assert!(faces(&config(wired), &info(&crate::recognition::scripted::pack())).is_none());
     }
 

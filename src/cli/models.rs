@@ -289,10 +289,10 @@ fn verify(manifest: &Manifest, config: &ModelsConfig) -> anyhow::Result<ExitCode
         "{right} files are as in the manifest, {wrong} are not, {missing} of the pack `{pack}` are \
          missing"
     )?;
-    // A file that is not there can stop the daemon too.
+    // A file that is not there can stop recognition too.
     let usable = manifest.choose(&config.pack, config.embedding.as_deref(), &config.dir);
     if let Err(error) = &usable {
-        writeln!(out, "the daemon would refuse to start: {error}")?;
+        writeln!(out, "the daemon would recognise nobody: {error}")?;
     }
     Ok(if wrong == 0 && usable.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

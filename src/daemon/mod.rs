@@ -92,7 +92,7 @@ fn serve(runtime: &Runtime, config: &Config) -> anyhow::Result<ExitCode> {
     // Until here a signal ends the process at once: opening a large store and loading models take
     // longer than a stop may, and nothing is open that minds.
     let mut signals = Signals::new().context("signals cannot be handled")?;
-    announce_models(&assembly);
+    announce_models(config, &assembly);
     let server =
         runtime.block_on(Server::bind(&config.http, &config.store.dir, Arc::clone(&metrics)))?;
     announce_server(&server);
@@ -163,13 +163,17 @@ fn pool(assembly: &Assembly) -> Option<&RecognizerPool> {
     }
 }
 
-fn announce_models(assembly: &Assembly) {
+fn announce_models(config: &Config, assembly: &Assembly) {
     match &assembly.recognition {
         Recognition::Ready(pool) => {
             let models = pool.info();
             info!(pack = models.pack, liveness = models.has_liveness, "models_loaded");
             if let Some(notice) = &models.notice {
                 warn!(pack = models.pack, notice, "models_notice");
+            }
+            let accepted = fitness::concession_of(config, &models.pack, models.is_for_door);
+            if let Some(problem) = accepted {
+                warn!(problem, "unfit_pack_opens_door");
             }
         }
         Recognition::Unavailable { reason } => error!(reason, "recognition_unavailable"),

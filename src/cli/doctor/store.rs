@@ -8,6 +8,7 @@ use crate::cli::api::Api;
 use crate::cli::doctor::identity::People;
 use crate::cli::doctor::{Check, State};
 use crate::clock::{Clock, SystemClock, UtcTime};
+use crate::config::CameraConfig;
 use crate::config::Config;
 use crate::store::database::Database;
 
@@ -15,26 +16,26 @@ use crate::store::database::Database;
 const BACKUP_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Opens the store, or asks the daemon that has it open; also answers whether a daemon runs, and the
-/// number of people in each collection.
-pub fn store(config: &Config) -> (Check, bool, People) {
+/// number of people in each collection where the store could be read.
+pub fn store(config: &Config) -> (Check, bool, Option<People>) {
     if !config.store.dir.join(Database::FILE_NAME).exists() {
         let detail = "none yet; the first start makes it";
         let check = Check::new("store", State::Warning, detail, "facelatch run");
-        return (check, false, People::new());
+        return (check, false, None);
     }
     let mut api = match Api::open_without_models(config) {
         Ok(api) => api,
         Err(error) => {
             let remedy =
                 "the message says which file; restore it or the backup, nothing was changed";
-            return (Check::failed("store", format!("{error:#}"), remedy), false, People::new());
+            return (Check::failed("store", format!("{error:#}"), remedy), false, None);
         }
     };
     let daemon_runs = api.is_daemon();
     match people(&mut api) {
         Err(error) => {
             let check = Check::failed("store", format!("{error:#}"), "see the daemon's log");
-            (check, daemon_runs, People::new())
+            (check, daemon_runs, None)
         }
         Ok(people) => {
             let check = match api.send("GET", "/store", None) {
@@ -44,7 +45,7 @@ pub fn store(config: &Config) -> (Check, bool, People) {
                     Check::new("store", State::Warning, format!("{error:#}"), remedy)
                 }
             };
-            (check, daemon_runs, people)
+            (check, daemon_runs, Some(people))
         }
     }
 }
@@ -54,6 +55,18 @@ fn people(api: &mut Api) -> anyhow::Result<People> {
     let collections = answer.as_array().map(Vec::as_slice).unwrap_or_default();
     let of = |c: &Value| Some((c["name"].as_str()?.into(), c["num_persons"].as_u64()? as usize));
     Ok(collections.iter().filter_map(of).collect())
+}
+
+/// The cameras' collections that do not exist: nobody is found there.
+pub fn absent_collections(cameras: &[CameraConfig], people: &People) -> Vec<Check> {
+    let absent = cameras.iter().filter(|camera| !people.contains_key(camera.collection.as_str()));
+    let check = |camera: &CameraConfig| {
+        let name = &camera.collection;
+        let detail = format!("camera `{}` searches it, and it does not exist", camera.name);
+        let remedy = format!("facelatch collection create {name}");
+        Check::new(format!("collection {name}"), State::Warning, detail, remedy)
+    };
+    absent.map(check).collect()
 }
 
 fn judged(info: &Value, people: &People, daemon_runs: bool, now: UtcTime) -> Check {
@@ -100,6 +113,18 @@ mod tests {
         let people = People::from([("staff".into(), persons)]);
         let now = UtcTime::try_from("2026-11-23T03:00:00Z".to_string()).unwrap();
         judged(&info, &people, false, now)
+    }
+
+    #[test]
+    fn a_collection_that_a_camera_searches_and_nobody_made_is_a_warning() {
+        let text = "[[camera]]\nname = \"front\"\ncollection = \"staff\"\n";
+        let raw = crate::config::raw::read("", text, std::iter::empty()).unwrap();
+        let cameras = crate::config::check::config("", raw).unwrap().cameras;
+        let checks = absent_collections(&cameras, &People::from([("guests".into(), 3)]));
+        assert_eq!(checks.len(), 1);
+        assert_eq!(checks[0].state, State::Warning);
+        assert_eq!(checks[0].remedy, "facelatch collection create staff");
+        assert!(absent_collections(&cameras, &People::from([("staff".into(), 0)])).is_empty());
     }
 
     #[test]

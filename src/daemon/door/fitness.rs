@@ -6,6 +6,7 @@
 
 use crate::config::Config;
 use crate::config::door::DoorBackend;
+use crate::inference::manifest::STANDARD;
 use crate::recognition::RecognitionInfo;
 
 /// What the conjunct `works` says where faces open nothing.
@@ -18,15 +19,40 @@ pub fn refusal(config: &Config, models: &RecognitionInfo) -> Option<String> {
 
 /// As [`refusal`], before a pack is read.
 pub fn refusal_of(config: &Config, pack: &str, is_for_door: bool) -> Option<String> {
-    let has_wires = !matches!(config.door.backend, DoorBackend::None | DoorBackend::Simulated);
-    let is_refused = has_wires && !is_for_door && !config.models.allow_builtin_pack_on_door;
+    let is_refused = is_unfit(config, is_for_door) && !config.models.allow_builtin_pack_on_door;
     is_refused.then(|| {
         format!(
-            "the model pack `{pack}` is not for a door, so faces open nothing: \
-             facelatch models install --pack standard, or models.allow_builtin_pack_on_door = true \
-             where that is acceptable"
+            "the model pack `{pack}` is not for a door, so faces open nothing: {}, or \
+             models.allow_builtin_pack_on_door = true where that is acceptable",
+            remedy(config)
         )
     })
+}
+
+/// What the configuration accepts: that a pack opens a door with real wires for which it is not;
+/// `None`: nothing of the kind.
+pub fn concession_of(config: &Config, pack: &str, is_for_door: bool) -> Option<String> {
+    let is_accepted = is_unfit(config, is_for_door) && config.models.allow_builtin_pack_on_door;
+    is_accepted.then(|| {
+        format!(
+            "faces open the door with the model pack `{pack}`, which is not for a door \
+             (models.allow_builtin_pack_on_door)"
+        )
+    })
+}
+
+/// How to come to the pack that is for a door.
+pub fn remedy(config: &Config) -> String {
+    let install = format!("facelatch models install --pack {STANDARD}");
+    if config.models.pack == STANDARD {
+        return install;
+    }
+    format!("{install}, and models.pack = \"{STANDARD}\"")
+}
+
+fn is_unfit(config: &Config, is_for_door: bool) -> bool {
+    let has_wires = !matches!(config.door.backend, DoorBackend::None | DoorBackend::Simulated);
+    has_wires && !is_for_door
 }
 
 #[cfg(test)]
@@ -59,11 +85,22 @@ mod tests {
             let config = config(&format!("[door]\nbackend = \"{backend}\"\n{models}"));
             let refusal = refusal_of(&config, "builtin", false);
             assert_eq!(refusal.is_some(), is_refused, "{backend} {models}");
+            let is_accepted = config.models.allow_builtin_pack_on_door;
+            let concession = concession_of(&config, "builtin", false);
+            assert_eq!(concession.is_some(), is_accepted, "{backend} {models}");
             assert_eq!(refusal_of(&config, "standard", true), None, "{backend}");
+            assert_eq!(concession_of(&config, "standard", true), None, "{backend}");
             for word in ["`builtin`", "models install", "models.allow_builtin_pack_on_door"] {
                 assert!(refusal.as_ref().is_none_or(|text| text.contains(word)), "{refusal:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_remedy_changes_the_configuration_where_it_names_another_pack() {
+        assert_eq!(remedy(&config("")), "facelatch models install --pack standard");
+        let chosen = remedy(&config("[models]\npack = \"builtin\"\n"));
+        assert!(chosen.ends_with("and models.pack = \"standard\""), "{chosen}");
     }
 
     /// Whatever the pack can do: a liveness check makes it no pack for a door.
